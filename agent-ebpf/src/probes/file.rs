@@ -1,0 +1,220 @@
+//! Files: open, and create.
+//!
+//! Hook: `tp_btf/sys_exit` of `open`, `openat`, `openat2`, `creat` and `open_by_handle_at`. One that succeeded is resolved
+//! from the descriptor it returned, through every mount: the file really opened, whatever the path argument said. One that
+//! failed left no object: its path is as given, beside the directory it starts from. Misses opens by io_uring; a descriptor
+//! that another thread replaces between its making and the exit of the call is seen as its replacement.
+
+use core::ptr::addr_of_mut;
+
+use agent_common::file::{
+    ACCESS_CREATED, ACCESS_PATH, ACCESS_READ, ACCESS_WRITE, OPEN_INTERNAL, OPEN_NAMELESS, OPEN_UNREACHABLE, Open,
+};
+use agent_common::maps::{Fold, LOSS_ANNOUNCE};
+use agent_common::{RecordKind, StringTag};
+use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
+
+use super::calls::Call;
+use crate::kernel::offsets::{FILE_INODE, FILE_MODE, FILE_PATH_DENTRY, FILE_PATH_MNT, INODE_INO, INODE_SB, SB_DEV};
+use crate::kernel::path::{Hash, Place, is_internal, is_nameless, resolve};
+use crate::kernel::task::Who;
+use crate::kernel::{Unreadable, read};
+use crate::maps::{FOLDED, Scratch, fetch_add};
+use crate::record::{BPF_NOEXIST, Builder, Urgency, count_lost};
+
+/// The flags in a `struct open_how`; 0 where it cannot be read.
+#[inline(always)]
+pub fn open_how(address: u64) -> u64 {
+    let mut flags = 0u64;
+    // SAFETY: eight bytes of our own.
+    unsafe { bpf_probe_read_user(addr_of_mut!(flags).cast(), 8, address as *const core::ffi::c_void) };
+    flags
+}
+
+/// An open, at the exit of the call.
+#[inline(always)]
+pub fn opened(call: &Call, scratch: *mut Scratch, directory_fd: u64, name: u64, flags: u64) -> Result<(), Unreadable> {
+    let (mut record, open) = Builder::begin::<Open>(scratch, call.header(RecordKind::Open));
+    open.key.session = call.member.session;
+    open.key.start_boot_ns = Who::of(call.task).start_boot_ns;
+    open.key.tgid = Who::of(call.task).tgid;
+    open.key.exec_number = call.member.exec_number;
+    open.key.kind = u32::from(RecordKind::Open.to_wire());
+    open.key.reserved = 0;
+    open.reserved = 0;
+    open.reserved_wide = 0;
+    if call.result >= 0 {
+        succeeded(&mut record, open, call.file(call.result as u64)?, scratch)?;
+    } else {
+        open.key.errno = call.errno();
+        open.key.access = access_of_flags(flags);
+        failed(&mut record, open, call, scratch, directory_fd, name)?;
+    }
+    Ok(())
+}
+
+/// A file as the kernel holds it open.
+pub struct OpenFile {
+    /// Where it lies.
+    pub place: Place,
+    /// Its inode's number.
+    pub inode: u64,
+    /// Its file system's device.
+    pub device: u32,
+    /// How it was opened.
+    pub access: u32,
+    /// See the constants beginning with `OPEN_`.
+    pub flags: u32,
+}
+
+impl OpenFile {
+    /// Reads a `struct file`.
+    #[inline(always)]
+    pub fn read(file: u64) -> Result<Self, Unreadable> {
+        let place = Place { mnt: read(file, &FILE_PATH_MNT)?, dentry: read(file, &FILE_PATH_DENTRY)? };
+        let inode: u64 = read(file, &FILE_INODE)?;
+        let sb: u64 = read(inode, &INODE_SB)?;
+        let mut flags = 0;
+        if is_nameless(place.dentry)? {
+            flags |= OPEN_NAMELESS;
+        }
+        if is_internal(place.mnt)? {
+            flags |= OPEN_INTERNAL;
+        }
+        Ok(Self {
+            place,
+            inode: read(inode, &INODE_INO)?,
+            device: read(sb, &SB_DEV)?,
+            access: access_of_mode(read(file, &FILE_MODE)?),
+            flags,
+        })
+    }
+}
+
+/// `f_mode` as access.
+#[inline(always)]
+fn access_of_mode(mode: u32) -> u32 {
+    const FMODE_READ: u32 = 1;
+    const FMODE_WRITE: u32 = 2;
+    const FMODE_PATH: u32 = 1 << 14;
+    const FMODE_CREATED: u32 = 1 << 20;
+    let mut access = 0;
+    if mode & FMODE_READ != 0 {
+        access |= ACCESS_READ;
+    }
+    if mode & FMODE_WRITE != 0 {
+        access |= ACCESS_WRITE;
+    }
+    if mode & FMODE_PATH != 0 {
+        access |= ACCESS_PATH;
+    }
+    if mode & FMODE_CREATED != 0 {
+        access |= ACCESS_CREATED;
+    }
+    access
+}
+
+/// The flags of an open that failed as access.
+#[inline(always)]
+fn access_of_flags(flags: u64) -> u32 {
+    const O_ACCMODE: u64 = 3;
+    const O_PATH: u64 = 0o10_000_000;
+    if flags & O_PATH != 0 {
+        return ACCESS_PATH;
+    }
+    match flags & O_ACCMODE {
+        0 => ACCESS_READ,
+        1 => ACCESS_WRITE,
+        _ => ACCESS_READ | ACCESS_WRITE,
+    }
+}
+
+#[inline(always)]
+fn succeeded(record: &mut Builder, open: &mut Open, file: u64, scratch: *mut Scratch) -> Result<(), Unreadable> {
+    let found = OpenFile::read(file)?;
+    let path = resolve(found.place, scratch)?;
+    open.key.inode = found.inode;
+    open.key.device = found.device;
+    open.key.access = found.access;
+    open.key.errno = 0;
+    open.key.path_hash = path.hash;
+    open.key.flags = found.flags | if path.unreachable { OPEN_UNREACHABLE } else { 0 };
+    let Some(fold) = count(open) else { return Ok(()) };
+    record.path(StringTag::Path, &path)?;
+    announce(record, fold, open);
+    Ok(())
+}
+
+#[inline(always)]
+fn failed(
+    record: &mut Builder,
+    open: &mut Open,
+    call: &Call,
+    scratch: *mut Scratch,
+    directory_fd: u64,
+    name: u64,
+) -> Result<(), Unreadable> {
+    let given = record.user_string(StringTag::Given, name)?;
+    open.key.inode = 0;
+    open.key.device = 0;
+    open.key.path_hash = given.hash;
+    open.key.flags = 0;
+    if let Some(directory) = call.directory(directory_fd, given.first)? {
+        let path = resolve(directory, scratch)?;
+        record.path(StringTag::Directory, &path)?;
+        let mut hash = Hash::new();
+        hash.word(path.hash);
+        hash.word(given.hash);
+        open.key.path_hash = hash.finish();
+    }
+    let Some(fold) = count(open) else { return Ok(()) };
+    announce(record, fold, open);
+    Ok(())
+}
+
+/// Counts an open under its key, and says so in the body. `None` when that was all there is to do: the key has been
+/// announced. A null is a full table: the record stands for itself alone.
+#[inline(always)]
+fn count(open: &mut Open) -> Option<*mut Fold> {
+    // SAFETY: the helper takes nothing.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let mut fold = FOLDED.get_ptr_mut(&open.key);
+    if fold.is_none() {
+        // Another processor may have been quicker: then this fails, as it should. So it does in a full table.
+        let new = Fold { total: 0, first_boot_ns: now, last_boot_ns: now, announced: 0 };
+        let _ = FOLDED.insert(&open.key, &new, BPF_NOEXIST);
+        fold = FOLDED.get_ptr_mut(&open.key);
+    }
+    let Some(fold) = fold else {
+        open.total = 1;
+        open.first_boot_ns = now;
+        open.folded = 0;
+        return Some(core::ptr::null_mut());
+    };
+    // SAFETY: `fold` points into the map.
+    unsafe {
+        open.total = fetch_add(addr_of_mut!((*fold).total), 1) + 1;
+        (*fold).last_boot_ns = now;
+        if (*fold).announced != 0 {
+            return None;
+        }
+        open.first_boot_ns = (*fold).first_boot_ns;
+    }
+    open.folded = 1;
+    Some(fold)
+}
+
+/// Hands over the record that tells of a key. Where it finds no room, the next repeat announces the key again; the count
+/// goes on either way.
+#[inline(always)]
+fn announce(record: &mut Builder, fold: *mut Fold, open: &Open) {
+    if fold.is_null() {
+        record.emit(Urgency::Bulk);
+    } else if record.try_emit(Urgency::Bulk) {
+        // SAFETY: `fold` points into the map.
+        unsafe { (*fold).announced = 1 };
+    } else {
+        count_lost(open.key.session, RecordKind::Open.to_wire(), LOSS_ANNOUNCE);
+    }
+}

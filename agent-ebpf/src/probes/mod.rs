@@ -1,0 +1,6 @@
+//! The hooks, one file a family of observations.
+
+pub mod calls;
+pub mod file;
+pub mod network;
+pub mod process;

@@ -1,0 +1,370 @@
+//! Putting records together and handing them over.
+//!
+//! Whatever finds no room is counted, by session and kind; nothing is lost in silence.
+
+use core::ffi::c_void;
+use core::hint::black_box;
+
+use agent_common::maps::{LOSS_RING, Loss, LossKey};
+use agent_common::record::STRING_CUT;
+use agent_common::{RecordHeader, RecordKind, StringHeader, StringTag};
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
+use aya_ebpf::helpers::generated::{
+    bpf_loop, bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str,
+    bpf_ringbuf_output,
+};
+use aya_ebpf::maps::RingBuf;
+
+use crate::kernel::Unreadable;
+use crate::kernel::path::{Hash, Resolved};
+use crate::kernel::task::Who;
+use crate::maps::{BULK, EMITTED, LOST, PATH_BYTES, Scratch, State, WEIGHTY, fetch_add};
+
+/// Wake the daemon when this many bytes wait: it polls as well, so that no record waits long. Waking it for each record
+/// would cost more than all else.
+const WAKE_AT_BYTES: u64 = 256 << 10;
+
+/// Which ring, and whether the daemon must look at once.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Urgency {
+    /// The bulk ring.
+    Bulk,
+    /// The weighty ring.
+    Weighty,
+    /// The weighty ring, and the daemon is woken: somebody waits for its word.
+    Now,
+}
+
+/// The header of a record about what `who` does.
+#[inline(always)]
+pub fn header(kind: RecordKind, who: Who, session: u64, exec_number: u32, flags: u16) -> RecordHeader {
+    RecordHeader {
+        len_bytes: 0,
+        kind: kind.to_wire(),
+        flags,
+        // SAFETY: the helper takes nothing.
+        time_boot_ns: unsafe { bpf_ktime_get_boot_ns() },
+        session,
+        start_boot_ns: who.start_boot_ns,
+        tgid: who.tgid,
+        tid: who.tid,
+        exec_number,
+        reserved: 0,
+        sequence: 0,
+        reserved_wide: 0,
+    }
+}
+
+/// A record without strings: header and body, built where they stand.
+#[repr(C)]
+pub struct Fixed<B> {
+    /// The header.
+    pub header: RecordHeader,
+    /// The body.
+    pub body: B,
+}
+
+impl<B> Fixed<B> {
+    /// Hands it over; whether it found room.
+    #[inline(always)]
+    pub fn emit(&mut self, urgency: Urgency) -> bool {
+        let len = size_of::<Self>() as u32;
+        self.header.len_bytes = len;
+        self.header.sequence = next_sequence(urgency);
+        let emitted = output(core::ptr::from_mut(self).cast(), len, urgency);
+        account(&self.header, emitted);
+        emitted
+    }
+}
+
+/// A record with strings, put together in a program's scratch buffer.
+///
+/// Its length so far stands in its header: of a number on the stack the verifier would follow every value it can take.
+pub struct Builder {
+    scratch: *mut Scratch,
+}
+
+/// The furthest a string may begin; a string has less than [`STRING_BYTES`], so all fits into the buffer.
+const FURTHEST: u32 = 0x3fff;
+const STRING_BYTES: u32 = 0x1fff;
+
+/// What a string that the process gave is known by.
+pub struct Given {
+    /// Its first byte; 0 where it is empty.
+    pub first: u8,
+    /// A keyed hash of it.
+    pub hash: u64,
+}
+
+#[repr(C)]
+struct Hashing {
+    at: *const u64,
+    left: u32,
+    done: u32,
+    hash: Hash,
+}
+
+/// A keyed hash of a string that stands at `at`, aligned, with zeroes behind it up to a whole word.
+#[inline(always)]
+fn hash_string(at: *const u64, len: u32) -> u64 {
+    let mut hashing = Hashing { at, left: len.div_ceil(8), done: 0, hash: Hash::new() };
+    // SAFETY: `hash_word` takes a `Hashing`, which outlives the loop.
+    unsafe {
+        bpf_loop(
+            (PATH_BYTES / 8) as u32,
+            hash_word as *const () as *mut c_void,
+            core::ptr::addr_of_mut!(hashing).cast(),
+            0,
+        );
+    }
+    hashing.hash.word(u64::from(len));
+    hashing.hash.finish()
+}
+
+extern "C" fn hash_word(_index: u64, hashing: *mut Hashing) -> i64 {
+    // SAFETY: `bpf_loop` hands on the pointer that `hash_string` gave it.
+    let hashing = unsafe { &mut *hashing };
+    if hashing.left == 0 {
+        return 1;
+    }
+    let from = (black_box(hashing.done) & (PATH_BYTES as u32 / 8 - 1)) as usize;
+    // SAFETY: the string stands in a buffer of PATH_BYTES.
+    hashing.hash.word(unsafe { hashing.at.add(from).read() });
+    hashing.left -= 1;
+    hashing.done += 1;
+    0
+}
+
+impl Builder {
+    /// Begins a record with its header, and hands out the place of its body, to be filled in there: two of them would not
+    /// fit on the stack.
+    ///
+    /// `scratch` is a map's value, and `B` integers alone: what stands there from before is a `B` too, whatever it says.
+    #[inline(always)]
+    pub fn begin<B: Copy>(scratch: *mut Scratch, header: RecordHeader) -> (Self, &'static mut B) {
+        const { assert!(size_of::<RecordHeader>() + size_of::<B>() < FURTHEST as usize) };
+        // SAFETY: header and body are much shorter than the buffer, which begins a map's value and so is aligned for both.
+        let body = unsafe {
+            let record = core::ptr::addr_of_mut!((*scratch).record).cast::<u8>();
+            record.cast::<RecordHeader>().write(header);
+            &mut *record.add(size_of::<RecordHeader>()).cast::<B>()
+        };
+        let mut record = Self { scratch };
+        record.header().len_bytes = (size_of::<RecordHeader>() + size_of::<B>()) as u32;
+        (record, body)
+    }
+
+    #[inline(always)]
+    fn header(&mut self) -> &mut RecordHeader {
+        // SAFETY: the record begins with a header.
+        unsafe { &mut *core::ptr::addr_of_mut!((*self.scratch).record).cast::<RecordHeader>() }
+    }
+
+    #[inline(always)]
+    fn at(&self, offset: u32) -> *mut u8 {
+        let offset = (black_box(offset) & FURTHEST) as usize;
+        // SAFETY: FURTHEST lies within the record's buffer.
+        unsafe { core::ptr::addr_of_mut!((*self.scratch).record).cast::<u8>().add(offset) }
+    }
+
+    /// The place that the next string's bytes would have.
+    #[inline(always)]
+    fn room(&mut self) -> *mut u8 {
+        let len = self.header().len_bytes;
+        self.at(len + size_of::<StringHeader>() as u32)
+    }
+
+    #[inline(always)]
+    fn close(&mut self, tag: StringTag, len_bytes: u32, cut: bool) {
+        let header =
+            StringHeader { tag: tag.to_wire(), flags: if cut { STRING_CUT } else { 0 }, len_bytes: len_bytes as u16 };
+        let len = self.header().len_bytes;
+        // SAFETY: `at` lies within the buffer, with room behind it for a string.
+        unsafe { core::ptr::write_unaligned(self.at(len).cast(), header) };
+        self.header().len_bytes = len + size_of::<StringHeader>() as u32 + len_bytes;
+    }
+
+    /// Adds a resolved path.
+    #[inline(always)]
+    pub fn path(&mut self, tag: StringTag, path: &Resolved) -> Result<(), Unreadable> {
+        let len = if path.len_bytes > PATH_BYTES as u32 { PATH_BYTES as u32 } else { path.len_bytes };
+        let from = (black_box(path.start) & (PATH_BYTES as u32 - 1)) as usize;
+        // SAFETY: `from` lies within the path's buffer, with room behind it for a path.
+        let failed = unsafe {
+            let from = core::ptr::addr_of!((*self.scratch).path).cast::<u8>().add(from);
+            bpf_probe_read_kernel(self.room().cast(), black_box(len) & STRING_BYTES, from.cast())
+        };
+        if failed != 0 {
+            return Err(Unreadable);
+        }
+        self.close(tag, len, path.cut);
+        Ok(())
+    }
+
+    /// Adds a string that the process gave, up to its NUL.
+    ///
+    /// An address that cannot be read gives an empty string: the call failed for just that (EFAULT).
+    #[inline(always)]
+    pub fn user_string(&mut self, tag: StringTag, address: u64) -> Result<Given, Unreadable> {
+        // SAFETY: `room` has PATH_BYTES behind it.
+        let read = unsafe { bpf_probe_read_user_str(self.room().cast(), PATH_BYTES as u32, address as *const c_void) };
+        let len = if read > 0 { (read as u32 - 1) & (PATH_BYTES as u32 - 1) } else { 0 };
+        let at = self.room();
+        // SAFETY: one byte of the buffer.
+        let first = if len > 0 { unsafe { *at } } else { 0 };
+        let hash = self.hash_of(at, len)?;
+        self.close(tag, len, len == PATH_BYTES as u32 - 1);
+        Ok(Given { first, hash })
+    }
+
+    /// A keyed hash of a string of the record. It is copied to where it stands aligned: the path's buffer, which is not in
+    /// use yet.
+    #[inline(always)]
+    fn hash_of(&mut self, string: *const u8, len: u32) -> Result<u64, Unreadable> {
+        const LAST_WORD: u32 = PATH_BYTES as u32 - 8;
+        // SAFETY: the path's buffer is aligned and has more than PATH_BYTES.
+        let (aligned, failed) = unsafe {
+            let aligned = core::ptr::addr_of_mut!((*self.scratch).path).cast::<u8>();
+            aligned.add((black_box(len) & LAST_WORD) as usize).cast::<u64>().write(0);
+            let len = black_box(len) & (PATH_BYTES as u32 - 1);
+            (aligned, bpf_probe_read_kernel(aligned.cast(), len, string.cast()))
+        };
+        if failed != 0 {
+            return Err(Unreadable);
+        }
+        Ok(hash_string(aligned.cast(), len))
+    }
+
+    /// Adds a string of the kernel's, up to its NUL.
+    #[inline(always)]
+    pub fn kernel_string(&mut self, tag: StringTag, address: u64) -> Result<(), Unreadable> {
+        // SAFETY: `room` has PATH_BYTES behind it.
+        let read =
+            unsafe { bpf_probe_read_kernel_str(self.room().cast(), PATH_BYTES as u32, address as *const c_void) };
+        if read <= 0 {
+            return Err(Unreadable);
+        }
+        let len = (read as u32 - 1) & (PATH_BYTES as u32 - 1);
+        self.close(tag, len, len == PATH_BYTES as u32 - 1);
+        Ok(())
+    }
+
+    /// Adds a block of the process's memory, cut to what there is room for.
+    #[inline(always)]
+    pub fn user_block(&mut self, tag: StringTag, start: u64, end: u64) -> Result<(), Unreadable> {
+        let wanted = end - start;
+        let len = if wanted > u64::from(STRING_BYTES) { STRING_BYTES } else { wanted as u32 };
+        // SAFETY: `room` has STRING_BYTES behind it.
+        let failed =
+            unsafe { bpf_probe_read_user(self.room().cast(), black_box(len) & STRING_BYTES, start as *const c_void) };
+        if failed != 0 {
+            return Err(Unreadable);
+        }
+        self.close(tag, len, wanted > u64::from(STRING_BYTES));
+        Ok(())
+    }
+
+    /// Adds a short string that stands in a scratch buffer of the kernel side.
+    #[inline(always)]
+    pub fn bytes(&mut self, tag: StringTag, from: *const u8, len: u32, cut: bool) -> Result<(), Unreadable> {
+        // SAFETY: `room` has STRING_BYTES behind it; a read from a bad address fails.
+        let failed = unsafe { bpf_probe_read_kernel(self.room().cast(), black_box(len) & STRING_BYTES, from.cast()) };
+        if failed != 0 {
+            return Err(Unreadable);
+        }
+        self.close(tag, len, cut);
+        Ok(())
+    }
+
+    /// Hands the record over; whether it found room. A failure is not counted here: the caller knows what it means.
+    #[inline(always)]
+    pub fn try_emit(&mut self, urgency: Urgency) -> bool {
+        let header = self.header();
+        header.sequence = next_sequence(urgency);
+        let len = header.len_bytes;
+        let emitted = output(core::ptr::from_mut(header).cast(), len, urgency);
+        if emitted {
+            count_emitted(header.kind);
+        }
+        emitted
+    }
+
+    /// Hands the record over; a failure is counted.
+    #[inline(always)]
+    pub fn emit(&mut self, urgency: Urgency) {
+        if !self.try_emit(urgency) {
+            let header = self.header();
+            count_lost(header.session, header.kind, LOSS_RING);
+        }
+    }
+}
+
+#[inline(always)]
+fn account(header: &RecordHeader, emitted: bool) {
+    if emitted {
+        count_emitted(header.kind);
+    } else {
+        count_lost(header.session, header.kind, LOSS_RING);
+    }
+}
+
+#[inline(always)]
+fn count_emitted(kind: u16) {
+    if let Some(count) = EMITTED.get_ptr_mut(u32::from(kind)) {
+        // SAFETY: this processor's own number.
+        unsafe { *count += 1 };
+    }
+}
+
+#[inline(always)]
+fn next_sequence(urgency: Urgency) -> u64 {
+    match urgency {
+        Urgency::Bulk => State::BulkSequence.next(),
+        Urgency::Weighty | Urgency::Now => State::WeightySequence.next(),
+    }
+}
+
+#[inline(always)]
+fn output(record: *mut u8, len: u32, urgency: Urgency) -> bool {
+    let ring: &RingBuf = match urgency {
+        Urgency::Bulk => &BULK,
+        Urgency::Weighty | Urgency::Now => &WEIGHTY,
+    };
+    let wake = urgency == Urgency::Now || ring.query(u64::from(BPF_RB_AVAIL_DATA)) > WAKE_AT_BYTES;
+    let flags = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+    // SAFETY: `len` bytes at `record` are initialised; a `RingBuf` is a map definition and nothing else.
+    unsafe {
+        bpf_ringbuf_output(
+            core::ptr::from_ref(ring).cast_mut().cast(),
+            record.cast(),
+            u64::from(black_box(len) & 0x7fff),
+            u64::from(flags),
+        ) == 0
+    }
+}
+
+/// Counts what could not be handed over.
+#[inline(always)]
+pub fn count_lost(session: u64, kind: u16, why: u32) {
+    let key = LossKey { session, kind: u32::from(kind), why };
+    // SAFETY: the helper takes nothing.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    if LOST.get_ptr_mut(&key).is_none() {
+        // Another processor may have been quicker: then this fails, as it should.
+        let _ = LOST.insert(&key, &Loss { count: 0, first_boot_ns: now, last_boot_ns: now }, BPF_NOEXIST);
+    }
+    match LOST.get_ptr_mut(&key) {
+        // SAFETY: the pointer comes from the map.
+        Some(loss) => unsafe {
+            fetch_add(core::ptr::addr_of_mut!((*loss).count), 1);
+            (*loss).last_boot_ns = now;
+        },
+        None => {
+            State::LostUncounted.next();
+        }
+    }
+}
+
+/// Insert only where there is nothing.
+pub const BPF_NOEXIST: u64 = 1;
