@@ -1,0 +1,140 @@
+//! Passes over the trail's entries, in batches, so that neither a long trail nor a slow client holds a thread.
+//!
+//! Inputs: entries; a state that decides which of them the client gets. Outputs: lines on the wire; the state.
+//! Refuses: nothing; it ends when the client is gone or stalls.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+
+use super::core::{Core, CoreError, Entries, From};
+use super::protocol::{ErrorKind, RemoteError, Response, Since};
+use super::query::Filter;
+use super::writer::{Ended, Wire, append};
+use crate::entry::{Entry, Timestamp};
+
+/// Entries looked at, and bytes gathered, before the client is served: bounds the memory and the thread's time.
+const BATCH_ENTRIES: usize = 4096;
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// How long a follower lets entries gather before it reads them: a person does not see it, a busy host saves reads.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// One way through the entries.
+pub(super) struct Pass<S> {
+    entries: Entries,
+    state: S,
+    /// Whether the client gets the entry; may change the state.
+    wants: fn(&mut S, &Entry) -> bool,
+    lines: Vec<u8>,
+    is_finished: bool,
+}
+
+impl<S: Send + 'static> Pass<S> {
+    pub(super) fn new(entries: Entries, state: S, wants: fn(&mut S, &Entry) -> bool) -> Self {
+        Self { entries, state, wants, lines: Vec::new(), is_finished: false }
+    }
+
+    /// Goes through all of them; returns the state.
+    pub(super) async fn send(mut self, wire: &mut Wire) -> Result<S, Ended> {
+        while !self.is_finished {
+            self = wire.while_there(on_its_own_thread(move || self.batch())).await???;
+            wire.queue_lines(&self.lines);
+            wire.flush().await?;
+        }
+        Ok(self.state)
+    }
+
+    fn batch(mut self) -> Result<Self, RemoteError> {
+        self.lines.clear();
+        for _ in 0..BATCH_ENTRIES {
+            let Some(entry) = self.entries.next() else {
+                self.is_finished = true;
+                break;
+            };
+            let entry = entry?;
+            if (self.wants)(&mut self.state, &entry) {
+                append(&mut self.lines, &Response::Entry(Box::new(entry)))?;
+            }
+            if self.lines.len() >= BATCH_BYTES {
+                break;
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// Runs what may block where it may.
+pub(super) async fn on_its_own_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, RemoteError> {
+    spawn_blocking(work).await.map_err(|_| RemoteError::new(ErrorKind::Failed, "the daemon failed on this request"))
+}
+
+/// What `tail` keeps between batches.
+struct Tail {
+    filter: Filter,
+    not_before: Timestamp,
+    last_seq: u64,
+}
+
+impl Tail {
+    fn wants(&mut self, entry: &Entry) -> bool {
+        self.last_seq = self.last_seq.max(entry.seq);
+        entry.draft.time >= self.not_before && self.filter.matches(entry)
+    }
+}
+
+/// Sends the entries that match, and with `is_following` those to come, until the client leaves.
+pub(super) async fn tail(
+    core: &Arc<dyn Core>,
+    filter: Filter,
+    since: Since,
+    is_following: bool,
+    wire: &mut Wire,
+) -> Result<(), Ended> {
+    let mut written = core.follow();
+    // Read before the first pass, so that nothing falls between it and the second.
+    let last_seq = *written.borrow_and_update();
+    let not_before = match since {
+        Since::Now | Since::Start => Timestamp::default(),
+        Since::At(time) => time,
+    };
+    let mut tail = Tail { filter, not_before, last_seq };
+    let first = match since {
+        Since::Now => None,
+        Since::Start => Some(From::Start),
+        Since::At(time) => Some(From::Time(time)),
+    };
+    if let Some(from) = first {
+        tail = pass(core, from, tail, wire).await?;
+    }
+    if !is_following {
+        return Ok(());
+    }
+    loop {
+        let is_more = wire.while_there(grown(&mut written, tail.last_seq)).await?;
+        if !is_more {
+            return Err(CoreError::Stopping.into());
+        }
+        let next = From::Seq(tail.last_seq.saturating_add(1));
+        tail = pass(core, next, tail, wire).await?;
+    }
+}
+
+async fn pass(core: &Arc<dyn Core>, from: From, tail: Tail, wire: &mut Wire) -> Result<Tail, Ended> {
+    let reader = Arc::clone(core);
+    let entries = on_its_own_thread(move || reader.entries(from)).await?;
+    Pass::new(entries, tail, Tail::wants).send(wire).await
+}
+
+/// Waits until there is more than `last_seq`; false when there will never be.
+async fn grown(written: &mut watch::Receiver<u64>, last_seq: u64) -> bool {
+    let is_there = written.wait_for(|seq| *seq > last_seq).await.is_ok();
+    if is_there {
+        tokio::time::sleep(GATHER).await;
+    }
+    is_there
+}

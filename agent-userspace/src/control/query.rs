@@ -1,0 +1,202 @@
+//! Which entries a client wants.
+//!
+//! Inputs: a [`Filter`] as sent, and entries. Outputs: whether an entry matches. Pure, and linear in the lengths of path
+//! and pattern. Refuses: filters with more or longer values than the limits below.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::entry::{Entry, Verdict};
+
+/// Values of one kind in a filter, and their length: every entry is held against each.
+const MAX_VALUES: usize = 64;
+const MAX_VALUE_BYTES: usize = 4096;
+
+/// The attributes that hold paths which an entry is about.
+const PATH_ATTRIBUTES: [&str; 4] =
+    ["file.path", "process.executable.path", "bailiwick.exec.script", "bailiwick.exec.given"];
+
+/// Which entries: every kind of value that is given must match, by any of its values.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Filter {
+    /// Agents' names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<String>,
+    /// Sessions' ids, or beginnings of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sessions: Vec<String>,
+    /// Events' names, or families: `file.*`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<String>,
+    /// Verdicts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub verdicts: Vec<Verdict>,
+    /// Paths: a pattern with `*`, `**` or `?`, or else a path and all below it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
+}
+
+/// The filter is too large to be held against every entry.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("at most {MAX_VALUES} values of a filter, each of at most {MAX_VALUE_BYTES} bytes")]
+pub struct FilterTooLarge;
+
+impl Filter {
+    /// Whether it is within the limits.
+    pub fn check(&self) -> Result<(), FilterTooLarge> {
+        let lists = [&self.agents, &self.sessions, &self.events, &self.paths];
+        let fits =
+            |list: &Vec<String>| list.len() <= MAX_VALUES && list.iter().all(|value| value.len() <= MAX_VALUE_BYTES);
+        let all_fit = lists.into_iter().all(fits) && self.verdicts.len() <= MAX_VALUES;
+        if all_fit { Ok(()) } else { Err(FilterTooLarge) }
+    }
+
+    /// Whether the entry is wanted.
+    pub fn matches(&self, entry: &Entry) -> bool {
+        let draft = &entry.draft;
+        any(&self.events, |event| event_matches(event, &draft.event))
+            && any(&self.verdicts, |verdict| *verdict == draft.verdict)
+            && any(&self.agents, |agent| draft.agent.as_deref() == Some(agent))
+            && any(&self.sessions, |prefix| {
+                draft.session.is_some_and(|id| id.to_string().starts_with(&prefix.to_ascii_lowercase()))
+            })
+            && any(&self.paths, |pattern| paths_of(entry).any(|path| path_matches(pattern, path)))
+    }
+}
+
+fn any<T>(wanted: &[T], matches: impl Fn(&T) -> bool) -> bool {
+    wanted.is_empty() || wanted.iter().any(matches)
+}
+
+fn paths_of(entry: &Entry) -> impl Iterator<Item = &str> {
+    PATH_ATTRIBUTES.iter().filter_map(|name| entry.draft.attributes.get(*name).and_then(Value::as_str))
+}
+
+/// `file.*` is the family, anything else a whole name.
+fn event_matches(wanted: &str, event: &str) -> bool {
+    match wanted.strip_suffix('*') {
+        Some(family) => event.starts_with(family),
+        None => event == wanted,
+    }
+}
+
+/// Whether a path is the pattern's, or lies below it where it is no pattern.
+pub fn path_matches(pattern: &str, path: &str) -> bool {
+    if pattern.contains(['*', '?']) {
+        return glob_matches(pattern.as_bytes(), path.as_bytes());
+    }
+    let directory = pattern.trim_end_matches('/');
+    path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// `**` matches anything, `*` anything but `/`, `?` one byte but `/`. One pass over the pattern with the set of prefixes
+/// of the path that match so far, so that no pattern is exponential.
+fn glob_matches(pattern: &[u8], path: &[u8]) -> bool {
+    let mut reached = vec![false; path.len() + 1];
+    reached[0] = true;
+    let mut rest = pattern;
+    while let Some((&symbol, after)) = rest.split_first() {
+        let crosses = symbol == b'*' && after.first() == Some(&b'*');
+        rest = if crosses { after.get(1..).unwrap_or_default() } else { after };
+        if symbol == b'*' {
+            for (at, byte) in path.iter().enumerate() {
+                reached[at + 1] |= reached[at] && (crosses || *byte != b'/');
+            }
+        } else {
+            for (at, byte) in path.iter().enumerate().rev() {
+                let fits = if symbol == b'?' { *byte != b'/' } else { *byte == symbol };
+                reached[at + 1] = reached[at] && fits;
+            }
+            reached[0] = false;
+        }
+    }
+    reached.last().copied().unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::testing::entry;
+    use crate::entry::SessionId;
+
+    #[test]
+    fn a_filter_without_values_wants_everything() {
+        assert!(Filter::default().matches(&entry(1, "file.open").build()));
+    }
+
+    #[test]
+    fn an_event_is_wanted_by_name_or_by_family() {
+        let wants = |events: &[&str], event| {
+            let filter = Filter { events: events.iter().map(|name| (*name).to_owned()).collect(), ..Filter::default() };
+            filter.matches(&entry(1, event).build())
+        };
+        assert!(wants(&["file.*"], "file.create"));
+        assert!(wants(&["process.exec", "file.open"], "file.open"));
+        assert!(!wants(&["file.*"], "filesystem.x"));
+        assert!(!wants(&["file"], "file.open"));
+        assert!(wants(&["*"], "gap"));
+    }
+
+    #[test]
+    fn every_kind_of_value_must_match() {
+        let opened = entry(1, "file.open").agent("demo", 0xab).path("r", "/tmp/x").verdict(Verdict::OutOfScope).build();
+        let all = Filter {
+            agents: vec!["demo".into()],
+            sessions: vec!["00000000000000AB".into()],
+            events: vec!["file.open".into()],
+            verdicts: vec![Verdict::OutOfScope, Verdict::Denied],
+            paths: vec!["/tmp".into()],
+        };
+        assert!(all.matches(&opened));
+        assert!(!Filter { agents: vec!["other".into()], ..all.clone() }.matches(&opened));
+        assert!(!Filter { sessions: vec!["ab".into()], ..all.clone() }.matches(&opened));
+        assert!(!Filter { verdicts: vec![Verdict::InScope], ..all.clone() }.matches(&opened));
+        assert!(!Filter { paths: vec!["/srv".into()], ..all }.matches(&opened));
+    }
+
+    #[test]
+    fn an_entry_of_no_session_or_path_is_not_wanted_by_one() {
+        let gap = entry(1, "gap").build();
+        assert_eq!(gap.draft.session, None::<SessionId>);
+        assert!(!Filter { sessions: vec![String::new()], ..Filter::default() }.matches(&gap));
+        assert!(!Filter { paths: vec!["/".into()], ..Filter::default() }.matches(&gap));
+    }
+
+    #[test]
+    fn a_path_without_wildcards_is_itself_and_what_lies_below() {
+        assert!(path_matches("/tmp", "/tmp"));
+        assert!(path_matches("/tmp", "/tmp/a/b"));
+        assert!(path_matches("/tmp/", "/tmp/a"));
+        assert!(path_matches("/", "/tmp/a"));
+        assert!(!path_matches("/tmp", "/tmpfile"));
+    }
+
+    #[test]
+    fn one_star_stays_in_a_directory_and_two_do_not() {
+        assert!(path_matches("/tmp/*.txt", "/tmp/a.txt"));
+        assert!(!path_matches("/tmp/*.txt", "/tmp/a/b.txt"));
+        assert!(path_matches("/tmp/**.txt", "/tmp/a/b.txt"));
+        assert!(path_matches("**/.env", "/srv/shop/.env"));
+        assert!(path_matches("/tmp/?", "/tmp/a"));
+        assert!(!path_matches("/tmp/?", "/tmp/"));
+        assert!(!path_matches("/tmp?a", "/tmp/a"));
+        assert!(!path_matches("/tmp/*", "/srv/tmp/a"));
+        assert!(path_matches("/tmp/*", "/tmp/"));
+    }
+
+    #[test]
+    fn a_hostile_pattern_takes_no_exponential_time() {
+        let pattern = "**a".repeat(500) + "b";
+        assert!(!path_matches(&pattern, &"a".repeat(4000)));
+    }
+
+    #[test]
+    fn a_filter_over_its_limits_is_refused() {
+        let many = Filter { agents: vec![String::new(); MAX_VALUES + 1], ..Filter::default() };
+        assert_eq!(many.check(), Err(FilterTooLarge));
+        let long = Filter { paths: vec!["x".repeat(MAX_VALUE_BYTES + 1)], ..Filter::default() };
+        assert_eq!(long.check(), Err(FilterTooLarge));
+        assert_eq!(Filter::default().check(), Ok(()));
+    }
+}

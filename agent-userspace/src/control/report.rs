@@ -1,0 +1,196 @@
+//! What the daemon reports of itself, of its agents and of their sessions.
+//!
+//! Purpose: one type for each answer. Inputs: filled by the daemon's core, or folded from entries. Outputs: the JSON that
+//! `--json` prints (`docs/contract.md`). Refuses: nothing, these are plain values.
+
+use serde::{Deserialize, Serialize};
+
+use crate::entry::{Delegator, Entry, Gap, Principal, SessionId, Timestamp};
+
+/// A listing: `{"items": [...]}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Items<T> {
+    /// What is listed.
+    pub items: Vec<T>,
+}
+
+/// How the daemon is: `bailiwick status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Whether all is as it should be.
+    pub healthy: bool,
+    /// Why not, in sentences.
+    pub reasons: Vec<String>,
+    /// The trail.
+    pub trail: TrailStatus,
+    /// Actions known to be lost since the trail began.
+    pub lost: u64,
+    /// What this kernel does not let the sensor see.
+    pub blind_spots: Vec<String>,
+    /// One item for each target and signal; empty where nothing is exported.
+    pub export: Vec<ExportStatus>,
+    /// Whether recognition is attached, the rest attached or armed, and what already ran is reconciled. What
+    /// `status --wait` waits for.
+    pub ready: bool,
+}
+
+/// The trail's part of a [`Status`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrailStatus {
+    /// Entries in the trail.
+    pub entries: u64,
+}
+
+/// How far one exporter has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportStatus {
+    /// Where it sends to.
+    pub target: String,
+    /// `logs`, `traces` or `metrics`.
+    pub signal: String,
+    /// Items that the target has acknowledged.
+    pub acknowledged: u64,
+    /// Items still to be sent.
+    pub pending: u64,
+    /// Items the target refused for good.
+    pub dead_lettered: u64,
+}
+
+/// What the sensor can see on this kernel: `bailiwick doctor`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doctor {
+    /// Which way of seeing is in use: 1 or 2 (`docs/architecture.md`).
+    pub tier: u8,
+    /// One item for each observation.
+    pub observations: Vec<Observation>,
+}
+
+impl Doctor {
+    /// Every blind spot once, in the order of the observations.
+    pub fn blind_spots(&self) -> Vec<&str> {
+        let mut all: Vec<&str> = Vec::new();
+        for spot in self.observations.iter().flat_map(|observation| &observation.blind_spots) {
+            if !all.contains(&spot.as_str()) {
+                all.push(spot);
+            }
+        }
+        all
+    }
+}
+
+/// How one event is observed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// The event's name.
+    pub event: String,
+    /// The hook in use; `none` where there is none.
+    pub hook: String,
+    /// What the hook guarantees.
+    pub guarantee: String,
+    /// What it does not see.
+    pub blind_spots: Vec<String>,
+}
+
+/// A declared agent: one item of `bailiwick agents`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentItem {
+    /// Its name.
+    pub agent: String,
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// What it is for.
+    pub purpose: Option<String>,
+    /// When it last did something.
+    pub last_seen: Option<Timestamp>,
+    /// Its sessions that live.
+    pub sessions: Vec<SessionId>,
+    /// It has no scope, so nothing it does is judged.
+    pub unscoped: bool,
+}
+
+/// A session: one item of `bailiwick sessions`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionItem {
+    /// Its id.
+    pub session: SessionId,
+    /// Its agent.
+    pub agent: Option<String>,
+    /// On whose behalf it runs.
+    pub principal: Option<Principal>,
+    /// Who delegated, outermost first.
+    pub delegation: Vec<Delegator>,
+    /// The time of its first entry.
+    pub started: Option<Timestamp>,
+    /// When it ended; null while it lives, and where its end was not seen.
+    pub ended: Option<Timestamp>,
+    /// Whether it lives.
+    pub alive: bool,
+    /// Processes that were in it.
+    pub processes: u64,
+    /// Its entries in the trail.
+    pub entries: u64,
+    /// Entries that a grant covers.
+    pub in_scope: u64,
+    /// Entries out of scope, those refused by Bailiwick among them.
+    pub out_of_scope: u64,
+    /// Actions known to be lost.
+    pub lost: u64,
+    /// Gaps in which nobody counted what was lost.
+    pub uncounted_gaps: u64,
+}
+
+/// What follows the entries of `bailiwick show`: all that a statement of completeness needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closing {
+    /// The session.
+    pub session: SessionItem,
+    /// Gaps of no known session that overlap it: what was lost in them may have been its.
+    pub host_gaps: Vec<Gap>,
+    /// The sensor's blind spots while it ran; null where the trail does not say.
+    pub blind_spots: Option<Vec<String>>,
+    /// Sessions that it delegated to.
+    pub delegated_to: Vec<Delegator>,
+}
+
+/// An entry with the way to its verdict: `bailiwick explain`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Explained {
+    /// The entry.
+    pub entry: Entry,
+    /// The way.
+    pub explanation: Explanation,
+}
+
+/// The way to a verdict, in sentences.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// How the action came to be this session's, from its first process on.
+    pub attribution: Vec<String>,
+    /// Deny rules and grants that were tried, each with what came of it.
+    pub tried: Vec<String>,
+    /// Lines of a declaration that would have allowed it; empty where it was allowed.
+    pub would_allow: Vec<String>,
+}
+
+/// The daemon watches the child, which may start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunAccepted {
+    /// The session it is the first process of.
+    pub session: SessionId,
+}
+
+/// Everything before the call is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncReport {
+    /// The last entry that is durable (and acknowledged, where that was asked for).
+    pub seq: u64,
+}
+
+/// The configuration was read again and is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// Declared agents.
+    pub agents: u64,
+    /// What a person should know of it.
+    pub warnings: Vec<String>,
+}

@@ -1,0 +1,73 @@
+//! What others ask of the pipeline, and how they wake it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::config::Config;
+use crate::control::RunRefused;
+use crate::entry::SessionId;
+
+/// What can be asked.
+pub(super) enum Command {
+    /// Make the held child the first process of a session.
+    Run { agent: String, child_tgid: u32, peer_uid: u32, reply: SyncSender<Result<SessionId, RunRefused>> },
+    /// Have everything that the kernel did before now in the trail, and say up to where that is.
+    Sync { reply: SyncSender<Result<u64, String>> },
+    /// Take another configuration.
+    Reload { config: Arc<Config>, reply: SyncSender<Result<(), String>> },
+    /// End.
+    Stop,
+}
+
+/// The asking end. Cloned for each that asks.
+#[derive(Clone)]
+pub(super) struct Asker {
+    commands: Sender<Command>,
+    wake: Arc<OwnedFd>,
+}
+
+/// The pipeline's end.
+pub(super) struct Asked {
+    commands: Receiver<Command>,
+    wake: Arc<OwnedFd>,
+}
+
+/// A pair of ends.
+pub(super) fn pair() -> io::Result<(Asker, Asked)> {
+    let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    let (sender, receiver) = channel();
+    Ok((Asker { commands: sender, wake: Arc::clone(&wake) }, Asked { commands: receiver, wake }))
+}
+
+impl Asker {
+    /// Asks. Returns whether the pipeline is there to be asked.
+    pub(super) fn ask(&self, command: Command) -> bool {
+        let sent = self.commands.send(command).is_ok();
+        // A full counter wakes just as well.
+        let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
+        sent
+    }
+}
+
+impl Asked {
+    /// The next command, if there is one.
+    pub(super) fn next(&self) -> Option<Command> {
+        self.commands.try_recv().ok()
+    }
+
+    /// Takes note of having been woken.
+    pub(super) fn awake(&self) {
+        let mut count = [0; 8];
+        let _ = rustix::io::read(&*self.wake, &mut count);
+    }
+}
+
+impl AsFd for Asked {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}

@@ -1,0 +1,195 @@
+//! The daemon as the control socket sees it: asks the pipeline for what changes, reads the trail for all else.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::command::{Asker, Command};
+use super::judged::explain;
+use super::state::SharedView;
+use super::{ConfigSource, exporting::Export};
+use crate::control::report::{
+    AgentItem, Doctor, Explanation, ExportStatus, Observation, ReloadReport, RunAccepted, Status, SyncReport,
+    TrailStatus,
+};
+use crate::control::{Core, CoreError, Entries, From, Peer, RunRefused};
+use crate::entry::Entry;
+use crate::observation::{OBSERVATIONS, blind_spots};
+use crate::trail::{Position, TrailReader};
+
+/// How long a command is given to be started.
+const RUN_WITHIN: Duration = Duration::from_secs(10);
+/// How long a new configuration is given to be put into force.
+const RELOAD_WITHIN: Duration = Duration::from_secs(30);
+/// Entries read of the trail at a time.
+const BATCH_ENTRIES: usize = 1_024;
+const BATCH_BYTES: usize = 4 << 20;
+
+/// The daemon.
+pub(super) struct Daemon {
+    pub(super) asker: Asker,
+    pub(super) view: SharedView,
+    pub(super) state_dir: PathBuf,
+    pub(super) config: ConfigSource,
+    pub(super) written: watch::Receiver<u64>,
+    pub(super) export: Arc<Export>,
+    pub(super) runtime: Handle,
+}
+
+impl Daemon {
+    /// Has the pipeline do something and waits for its answer.
+    fn ask<T>(
+        &self,
+        within: Duration,
+        what: &str,
+        command: impl FnOnce(std::sync::mpsc::SyncSender<T>) -> Command,
+    ) -> Result<T, CoreError> {
+        let (reply, answer) = sync_channel(1);
+        if !self.asker.ask(command(reply)) {
+            return Err(CoreError::Stopping);
+        }
+        answer.recv_timeout(within).map_err(|error| match error {
+            RecvTimeoutError::Timeout => CoreError::TimedOut { wait: within, waiting_for: what.to_owned() },
+            RecvTimeoutError::Disconnected => CoreError::Stopping,
+        })
+    }
+}
+
+impl Core for Daemon {
+    fn run(&self, agent: &str, child_tgid: u32, peer: Peer) -> Result<RunAccepted, RunRefused> {
+        let command = |reply| Command::Run { agent: agent.to_owned(), child_tgid, peer_uid: peer.uid, reply };
+        match self.ask(RUN_WITHIN, "the sensor", command) {
+            Ok(answer) => answer.map(|session| RunAccepted { session }),
+            Err(CoreError::Stopping) => Err(RunRefused::Stopping),
+            Err(error) => Err(RunRefused::NotWatching(error.to_string())),
+        }
+    }
+
+    fn sync(&self, exported: bool, wait: Duration) -> Result<SyncReport, CoreError> {
+        let deadline = Instant::now() + wait;
+        let answer = self.ask(wait, "the trail", |reply| Command::Sync { reply })?;
+        let seq = answer.map_err(CoreError::Trail)?;
+        if exported {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let flushed = self.runtime.block_on(self.export.flush(seq, left));
+            flushed.map_err(|waiting_for| CoreError::TimedOut { wait, waiting_for })?;
+        }
+        Ok(SyncReport { seq })
+    }
+
+    fn status(&self) -> Status {
+        let view = self.view.lock();
+        let mut reasons: Vec<String> = view.problems.values().cloned().collect();
+        if !view.ready {
+            reasons.push("the daemon is starting".to_owned());
+        }
+        let (lost, ready) = (view.lost, view.ready);
+        drop(view);
+        let export: Vec<ExportStatus> = self.export.status();
+        reasons.extend(self.export.problems());
+        Status {
+            healthy: reasons.is_empty(),
+            reasons,
+            trail: TrailStatus { entries: *self.written.borrow() },
+            lost,
+            blind_spots: blind_spots(),
+            export,
+            ready,
+        }
+    }
+
+    fn doctor(&self) -> Doctor {
+        let observations = OBSERVATIONS.iter().map(|observation| Observation {
+            event: observation.event.to_owned(),
+            hook: observation.hook.to_owned(),
+            guarantee: observation.guarantee.to_owned(),
+            blind_spots: observation.blind_spots.iter().map(|&spot| spot.to_owned()).collect(),
+        });
+        Doctor { tier: 2, observations: observations.collect() }
+    }
+
+    fn agents(&self) -> Vec<AgentItem> {
+        let view = self.view.lock();
+        let item = |declaration: &crate::config::Declaration| AgentItem {
+            agent: declaration.name().to_owned(),
+            owner: declaration.about.owner.clone(),
+            purpose: declaration.about.purpose.clone(),
+            last_seen: view.last_seen.get(declaration.name()).copied(),
+            sessions: view.live.get(declaration.name()).cloned().unwrap_or_default(),
+            unscoped: declaration.scope.is_none(),
+        };
+        let mut items: Vec<AgentItem> = view.config.declarations.iter().map(item).collect();
+        items.sort_by(|a, b| a.agent.cmp(&b.agent));
+        items
+    }
+
+    fn reload(&self) -> Result<ReloadReport, CoreError> {
+        let config =
+            self.config.load().map_err(|error| CoreError::BadInput(format!("{error}; what was in force stays")))?;
+        let agents = config.declarations.len() as u64;
+        let warnings = config.notes.iter().map(ToString::to_string).collect();
+        let config = Arc::new(config);
+        let answer = self.ask(RELOAD_WITHIN, "the pipeline", |reply| Command::Reload { config, reply })?;
+        answer.map_err(CoreError::BadInput)?;
+        Ok(ReloadReport { agents, warnings })
+    }
+
+    fn explain(&self, entry: &Entry) -> Explanation {
+        let config = Arc::clone(&self.view.lock().config);
+        let declaration = entry.draft.agent.as_deref().and_then(|agent| config.declaration(agent));
+        explain(entry, declaration)
+    }
+
+    fn entries(&self, from: From) -> Entries {
+        let position = match from {
+            From::Start => Position::Start,
+            From::Seq(seq) => Position::Seq(seq),
+            From::Time(time) => Position::Since(time),
+        };
+        let last = *self.written.borrow();
+        match TrailReader::open(&self.state_dir, position) {
+            Ok(reader) => Box::new(Reading { reader, last, batch: Vec::new().into_iter(), over: false }),
+            Err(error) => Box::new(std::iter::once(Err(CoreError::Trail(error.to_string())))),
+        }
+    }
+
+    fn follow(&self) -> watch::Receiver<u64> {
+        self.written.clone()
+    }
+}
+
+/// The entries up to one of them.
+struct Reading {
+    reader: TrailReader,
+    last: u64,
+    batch: std::vec::IntoIter<Entry>,
+    over: bool,
+}
+
+impl Iterator for Reading {
+    type Item = Result<Entry, CoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(entry) = self.batch.next() {
+            return Some(Ok(entry));
+        }
+        if self.over {
+            return None;
+        }
+        match self.reader.next_batch_through(self.last, BATCH_ENTRIES, BATCH_BYTES) {
+            Ok(batch) if batch.is_empty() => None,
+            Ok(batch) => {
+                self.batch = batch.into_iter();
+                self.batch.next().map(Ok)
+            }
+            Err(error) => {
+                self.over = true;
+                Some(Err(CoreError::Trail(error.to_string())))
+            }
+        }
+    }
+}

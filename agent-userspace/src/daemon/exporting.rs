@@ -1,0 +1,63 @@
+//! The exporters, or that there are none.
+
+use std::time::Duration;
+
+use crate::control::report::ExportStatus;
+use crate::export::{Exporters, Flusher, TargetStatus};
+
+/// What exports the trail.
+pub(super) struct Export {
+    exporters: Option<(Exporters, Flusher)>,
+}
+
+impl Export {
+    /// Nothing is exported.
+    pub(super) fn none() -> Self {
+        Self { exporters: None }
+    }
+
+    /// These are.
+    pub(super) fn by(exporters: Exporters) -> Self {
+        let flusher = exporters.flusher();
+        Self { exporters: Some((exporters, flusher)) }
+    }
+
+    fn targets(&self) -> Vec<TargetStatus> {
+        self.exporters.as_ref().map(|(exporters, _)| exporters.status()).unwrap_or_default()
+    }
+
+    pub(super) fn status(&self) -> Vec<ExportStatus> {
+        let status = |target: TargetStatus| ExportStatus {
+            target: target.target.to_owned(),
+            signal: target.signal.to_owned(),
+            acknowledged: target.acknowledged,
+            pending: target.pending,
+            dead_lettered: target.dead_lettered,
+        };
+        self.targets().into_iter().map(status).collect()
+    }
+
+    /// What keeps entries from being acknowledged.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let problem = |target: TargetStatus| {
+            let error = target.error?;
+            Some(format!("the export of {} to {} waits: {error}", target.signal, target.target))
+        };
+        self.targets().into_iter().filter_map(problem).collect()
+    }
+
+    /// Waits until everything up to that entry is acknowledged by every target; says what it waits for if that is too late.
+    pub(super) async fn flush(&self, until_seq: u64, within: Duration) -> Result<(), String> {
+        match &self.exporters {
+            None => Ok(()),
+            Some((_, flusher)) => flusher.flush(until_seq, within).await.map_err(|error| error.to_string()),
+        }
+    }
+
+    /// Ends the exporters, with what time they have to send the rest.
+    pub(super) async fn stop(self, within: Duration) {
+        if let Some((exporters, _)) = self.exporters {
+            exporters.stop(within).await;
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! What the pipeline makes of one event: its session, its verdict, its entry.
+
+use agent_common::file::{ACCESS_CREATED, ACCESS_PATH, ACCESS_READ, ACCESS_WRITE};
+use agent_common::maps::Decision;
+use tracing::{error, info, warn};
+
+use super::clock::boot_ns;
+use super::drafts::{Compose, gap, normalised, script, uncounted_gap};
+use super::gatekeeper::Passage;
+use super::pipeline::Pipeline;
+use crate::attribute::{Attributed, Process};
+use crate::decode::{self, Action, Connect, Event, Exec, ExecFailed, Head, Open, ProcessKey, Text};
+use crate::entry::{Draft, Gap, Timestamp};
+use crate::scope::{self, Access, SeenPath, judge_for};
+use crate::sensor::OpenFile;
+
+/// A decision is kept for its tasks for so long, in nanoseconds: each hears of it with its next action. One that sleeps
+/// longer is told again.
+const KEEP_DECISION_NS: u64 = 5_000_000_000;
+
+impl Pipeline {
+    /// Takes one event from the sensor to a draft.
+    pub(super) fn handle(&mut self, event: Event) {
+        let time = self.clock.wall(event.head.time_boot_ns);
+        if self.attributor.is_unknown(&event.head) {
+            self.meet_unseen(event.head.session, time);
+        }
+        let outcome = self.attributor.attribute(event, time);
+        if let Some((provisional, decision)) = outcome.decision {
+            self.decide(provisional, &decision);
+        }
+        if let Some(attributed) = outcome.attributed {
+            self.record(&attributed, time);
+        }
+    }
+
+    /// A session whose first record was lost.
+    fn meet_unseen(&mut self, session: u64, time: Timestamp) {
+        let opened = self.sensor.take_opened(session).unwrap_or_default();
+        let outcome = self.attributor.open_unseen(session, opened.as_ref(), time);
+        if let Some((provisional, decision)) = outcome.decision {
+            self.decide(provisional, &decision);
+        }
+        if let Some(attributed) = outcome.attributed
+            && attributed.opened_from.is_some()
+        {
+            self.announce_session(&attributed, time);
+        }
+    }
+
+    /// Tells the kernel side what a provisional session is. Should that fail it is said again with the next record.
+    fn decide(&mut self, provisional: u64, decision: &Decision) {
+        if let Err(error) = self.sensor.decide(provisional, decision) {
+            error!(%error, "the kernel side was not told what a provisional session is");
+        }
+        let keep_until = boot_ns() + KEEP_DECISION_NS;
+        self.decisions.push_back((keep_until, provisional));
+    }
+
+    fn record(&mut self, attributed: &Attributed, time: Timestamp) {
+        let head = &attributed.event.head;
+        if attributed.opened_from.is_some() {
+            self.announce_session(attributed, time);
+        }
+        match &attributed.event.action {
+            Action::Fork(fork) => {
+                let mut compose = self.compose(attributed.session, head, time, "process.fork");
+                if let Some(compose) = &mut compose {
+                    compose.fork(fork);
+                }
+                self.push_composed(attributed.session, compose);
+            }
+            Action::Exec(exec) => self.record_exec(attributed.session, head, exec, time),
+            Action::ExecFailed(exec) => self.record_exec_failed(attributed.session, head, exec, time),
+            Action::Exit(exit) => {
+                // An exit seen twice is one: two threads may both have taken themselves for the last.
+                if attributed.before.as_ref().is_some_and(|before| before.ended_boot_ns.is_some()) {
+                    return;
+                }
+                let inside = self.attributor.resolve(exit.parent_session) == Some(attributed.session);
+                let started = self.clock.wall(head.process.start_boot_ns);
+                let process = self.attributor.process(head.process).cloned();
+                let mut compose = self.compose(attributed.session, head, time, "process.exit");
+                if let Some(compose) = &mut compose {
+                    compose.exit(exit, process.as_ref(), started, inside);
+                }
+                self.push_composed(attributed.session, compose);
+                self.flush_process(head.process, None);
+            }
+            Action::Open(open) => self.record_open(attributed.session, head, open, time),
+            Action::Connect(connect) => {
+                let draft = self.connect_draft(attributed.session, head, connect, time);
+                self.push_composed(attributed.session, draft);
+            }
+        }
+    }
+
+    fn compose(&self, session: u64, head: &Head, time: Timestamp, event: &str) -> Option<Compose> {
+        let session = self.attributor.session(session)?;
+        Some(Compose::of(&self.attributor, session, head.process, head.tid, time, event))
+    }
+
+    fn push_composed(&mut self, session: u64, compose: Option<Compose>) {
+        if let Some(compose) = compose {
+            self.push(session, compose.draft);
+        }
+    }
+
+    /// The entries that open a session: its start, a delegation, and what was not seen of its beginning.
+    fn announce_session(&mut self, attributed: &Attributed, time: Timestamp) {
+        let head = &attributed.event.head;
+        let environment = self.config.settings.sensor.environment.clone();
+        let start = self.compose(attributed.session, head, time, "session.start").map(|mut compose| {
+            compose.draft.count = 0;
+            if let Action::Exec(exec) = &attributed.event.action {
+                compose.exec(exec, 1, &environment);
+            }
+            compose
+        });
+        self.push_composed(attributed.session, start);
+        if attributed.opened_from.is_some_and(|from| from != 0) {
+            self.announce_delegation(attributed.session, head.process, time, attributed.before.as_ref());
+        }
+        self.live_sessions.note(self.attributor.sessions());
+        self.watch_from(attributed.session, head.time_boot_ns);
+    }
+
+    /// The entry that says who delegated. It carries what the process was in the delegator's session, for its span there.
+    pub(super) fn announce_delegation(
+        &mut self,
+        session: u64,
+        key: ProcessKey,
+        time: Timestamp,
+        before: Option<&Process>,
+    ) {
+        let head = Head {
+            time_boot_ns: 0,
+            session,
+            provisional: false,
+            new_session: true,
+            process: key,
+            tid: key.tgid,
+            exec_number: 0,
+        };
+        let started = self.clock.wall(key.start_boot_ns);
+        let delegation = self.compose(session, &head, time, "delegation.start").map(|mut compose| {
+            compose.draft.count = 0;
+            compose.set("process.creation.time", started.to_string());
+            if let Some(before) = before {
+                compose.image(Some(before));
+                if let Some(parent) = before.parent_tgid {
+                    compose.set("process.parent_pid", parent);
+                }
+                if let Some(parent) = before.parent {
+                    compose.set("bailiwick.process.parent_start_boot_ns", parent.start_boot_ns.to_string());
+                }
+            }
+            compose
+        });
+        self.push_composed(session, delegation);
+    }
+
+    /// Sees to it that a session's system calls are watched. What was not from its beginning on is a gap; what it has open
+    /// by then is added.
+    pub(super) fn watch_from(&mut self, session: u64, since_boot_ns: u64) {
+        if let Err(error) = self.arm() {
+            error!(%error, "a session is not watched");
+            self.view.lock().problems.insert("sensor", format!("a session is not watched: {error}"));
+        }
+        let armed = self.armed_since.unwrap_or_else(boot_ns);
+        if armed <= since_boot_ns {
+            return;
+        }
+        let reason = "what it did before the system-call hook was attached was not seen";
+        self.lose(Some(session), "all", None, (since_boot_ns, armed), reason);
+        self.add_found_open(&[session]);
+    }
+
+    /// Adds what the processes of these sessions have open.
+    pub(super) fn add_found_open(&mut self, sessions: &[u64]) {
+        let files = match self.sensor.open_files() {
+            Ok(files) => files,
+            Err(error) => return warn!(%error, "what is open already is not known"),
+        };
+        let time = self.clock.wall(boot_ns());
+        for file in files {
+            let Some(session) = self.attributor.resolve(file.row.session).filter(|id| sessions.contains(id)) else {
+                continue;
+            };
+            let found = self.found_open(session, &file, time);
+            if let Some(draft) = found {
+                self.push(session, draft);
+            }
+        }
+    }
+
+    fn found_open(&self, session: u64, file: &OpenFile, time: Timestamp) -> Option<Draft> {
+        let row = &file.row;
+        let head = Head {
+            time_boot_ns: 0,
+            session,
+            provisional: false,
+            new_session: false,
+            process: ProcessKey { tgid: row.tgid, start_boot_ns: row.start_boot_ns },
+            tid: row.tgid,
+            exec_number: 0,
+        };
+        let mut draft = if row.socket.family != 0 {
+            let connect = decode::network::of_wire(&row.socket);
+            // A socket without a far end is no connection.
+            if connect.remote.port() == 0 {
+                return None;
+            }
+            self.connect_draft(session, &head, &connect, time)?.draft
+        } else if row.flags & agent_common::file::OPEN_INTERNAL != 0 {
+            return None;
+        } else {
+            let path = Text { bytes: file.path.clone(), cut: false };
+            let mut compose = self.compose(session, &head, time, "file.open")?;
+            compose.text("file.path", &path);
+            compose.set("bailiwick.file.access", super::drafts::access_name(row.access));
+            compose.file_identity(row.device, row.inode, row.flags);
+            self.judge_file(session, &mut compose, &path, row.access, None);
+            compose.draft
+        };
+        draft.count = 0;
+        draft.attributes.insert("bailiwick.file.found_open".to_owned(), true.into());
+        Some(draft)
+    }
+
+    fn record_exec(&mut self, session: u64, head: &Head, exec: &Exec, time: Timestamp) {
+        // What the image before had counted can grow no more.
+        self.flush_process(head.process, Some(head.exec_number));
+        let number = self.attributor.process(head.process).map_or(1, |process| process.execs);
+        let environment = self.config.settings.sensor.environment.clone();
+        let Some(mut compose) = self.compose(session, head, time, "process.exec") else { return };
+        compose.exec(exec, number, &environment);
+        let script = exec.interpreted.then(|| script(exec));
+        let action = scope::Action::Exec {
+            path: seen(&exec.path),
+            script: script.as_ref().map(|path| SeenPath { bytes: path, cut: exec.given.cut }),
+        };
+        self.judge(session, &mut compose, &action, None);
+        self.push(session, compose.draft);
+    }
+
+    fn record_exec_failed(&mut self, session: u64, head: &Head, exec: &ExecFailed, time: Timestamp) {
+        let Some(mut compose) = self.compose(session, head, time, "process.exec") else { return };
+        compose.exec_failed(exec);
+        let path = normalised(&exec.path.bytes);
+        let action = scope::Action::Exec { path: SeenPath { bytes: &path, cut: exec.path.cut }, script: None };
+        self.judge(session, &mut compose, &action, Some(exec.errno));
+        self.push(session, compose.draft);
+    }
+
+    fn record_open(&mut self, session: u64, head: &Head, open: &Open, time: Timestamp) {
+        let event = if open.key.access & ACCESS_CREATED != 0 { "file.create" } else { "file.open" };
+        let Some(mut compose) = self.compose(session, head, time, event) else { return };
+        let path = if open.as_given {
+            Text { bytes: normalised(&open.path.bytes), cut: open.path.cut }
+        } else {
+            open.path.clone()
+        };
+        compose.open(open, &path);
+        let errno = (open.key.errno != 0).then_some(open.key.errno);
+        self.judge_file(session, &mut compose, &path, open.key.access, errno);
+        let draft = compose.draft;
+        let draft = if open.folded { self.folding.announce(open.key, open.total, draft) } else { Some(draft) };
+        if let Some(draft) = draft {
+            self.push(session, draft);
+        }
+    }
+
+    fn judge_file(&self, session: u64, compose: &mut Compose, path: &Text, access: u32, errno: Option<u32>) {
+        let action = scope::Action::File { path: seen(path), access: access_of(access) };
+        self.judge(session, compose, &action, errno);
+    }
+
+    fn connect_draft(&self, session: u64, head: &Head, connect: &Connect, time: Timestamp) -> Option<Compose> {
+        let mut compose = self.compose(session, head, time, "network.connect")?;
+        compose.connect(connect);
+        let errno = (connect.errno != 0).then_some(connect.errno);
+        self.judge(session, &mut compose, &scope::Action::Connect { address: connect.remote }, errno);
+        Some(compose)
+    }
+
+    fn judge(&self, session: u64, compose: &mut Compose, action: &scope::Action<'_>, errno: Option<u32>) {
+        let agent = self.attributor.session(session).map(|session| session.agent.as_str());
+        let declaration = agent.and_then(|agent| self.config.declaration(agent));
+        let scope = declaration.and_then(|declaration| declaration.scope.as_deref());
+        let judgement = judge_for(scope, action, errno.map(u32::cast_signed));
+        compose.draft.verdict = judgement.verdict;
+        compose.draft.reason = judgement.reason;
+    }
+
+    /// Records that something was lost between two boot times, of a session or (`None`) of nobody knows which.
+    pub(super) fn lose(&mut self, session: Option<u64>, kind: &str, lost: Option<u64>, between: (u64, u64), why: &str) {
+        let (from, to) = (self.clock.wall(between.0), self.clock.wall(between.1.max(between.0)));
+        let known = session.and_then(|id| self.attributor.session(id));
+        let agent = known.map(|session| session.agent.clone());
+        let of = Gap { kind: kind.to_owned(), lost, ..uncounted_gap(known.map(|session| session.id), from, to, why) };
+        self.view.lock().lost += lost.unwrap_or(0);
+        self.push(session.unwrap_or(0), gap(of, agent.as_deref()));
+    }
+
+    /// An exec that the gate let go on unattached: a gap, unless its session has one of its own.
+    pub(super) fn note_passage(&mut self, passage: &Passage) {
+        let began = self.attributor.sessions().find(|(_, session)| Some(session.root.tgid) == passage.tgid);
+        if let Some((id, _)) = began {
+            info!(session = %id, "its beginning went unseen");
+            return;
+        }
+        self.lose(None, "all", None, (passage.from_boot_ns, passage.until_boot_ns), &passage.why);
+    }
+}
+
+fn seen(text: &Text) -> SeenPath<'_> {
+    SeenPath { bytes: &text.bytes, cut: text.cut }
+}
+
+fn access_of(access: u32) -> Access {
+    let (read, write) = (access & ACCESS_READ != 0, access & ACCESS_WRITE != 0);
+    match (access & ACCESS_PATH != 0, read, write) {
+        (true, ..) => Access::Path,
+        (false, true, true) => Access::ReadWrite,
+        (false, false, true) => Access::Write,
+        (false, _, false) => Access::Read,
+    }
+}

@@ -1,0 +1,186 @@
+//! Recorded actions, judged again: for `explain`, and for what folded repeats count after the scope has changed.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use crate::config::Declaration;
+use crate::control::report::Explanation;
+use crate::entry::{Attribution, Draft, Entry, Verdict};
+use crate::scope::{Access, Action, SeenPath, judge_for};
+
+/// What an entry says was done.
+struct Recorded {
+    what: What,
+    errno: Option<i32>,
+}
+
+enum What {
+    File { path: Vec<u8>, cut: bool, access: Access },
+    Exec { path: Vec<u8>, script: Option<Vec<u8>>, cut: bool },
+    Connect { address: SocketAddr },
+}
+
+impl Recorded {
+    /// `None` for an event that no scope judges.
+    fn of(draft: &Draft) -> Option<Self> {
+        let text = |name: &str| draft.attributes.get(name).and_then(Value::as_str);
+        let bytes = |name: &str| {
+            let text = text(name)?;
+            Some(if draft.escaped.iter().any(|field| field == name) { unescape(text) } else { text.into() })
+        };
+        let cut = |name: &str| draft.truncated.iter().any(|field| field == name);
+        let what = match draft.event.as_str() {
+            "file.open" | "file.create" => What::File {
+                path: bytes("file.path")?,
+                cut: cut("file.path"),
+                access: match text("bailiwick.file.access")? {
+                    "w" => Access::Write,
+                    "rw" => Access::ReadWrite,
+                    "path" => Access::Path,
+                    "x" => Access::Exec,
+                    _ => Access::Read,
+                },
+            },
+            "process.exec" => What::Exec {
+                path: bytes("process.executable.path")?,
+                script: bytes("bailiwick.exec.script"),
+                cut: cut("process.executable.path") || cut("bailiwick.exec.given"),
+            },
+            "network.connect" => {
+                let port = u16::try_from(draft.attributes.get("server.port")?.as_u64()?).ok()?;
+                What::Connect { address: SocketAddr::new(text("server.address")?.parse().ok()?, port) }
+            }
+            _ => return None,
+        };
+        // Of errors only those of a search for a path are judged otherwise.
+        let errno = text("error.type").map(|name| match name {
+            "ENOENT" => libc::ENOENT,
+            "ENOTDIR" => libc::ENOTDIR,
+            _ => libc::EIO,
+        });
+        Some(Self { what, errno })
+    }
+
+    fn action(&self) -> Action<'_> {
+        match &self.what {
+            What::File { path, cut, access } => {
+                Action::File { path: SeenPath { bytes: path, cut: *cut }, access: *access }
+            }
+            What::Exec { path, script, cut } => Action::Exec {
+                path: SeenPath { bytes: path, cut: *cut },
+                script: script.as_ref().map(|script| SeenPath { bytes: script, cut: *cut }),
+            },
+            What::Connect { address } => Action::Connect { address: *address },
+        }
+    }
+}
+
+/// `\xHH` back to bytes.
+fn unescape(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let code = rest.strip_prefix(b"\\x").and_then(|code| code.get(..2));
+        let code =
+            code.and_then(|code| std::str::from_utf8(code).ok()).and_then(|code| u8::from_str_radix(code, 16).ok());
+        match code {
+            Some(code) => {
+                bytes.push(code);
+                rest = rest.get(4..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    bytes
+}
+
+/// Gives a recorded action the verdict of the declaration as it is now.
+pub(super) fn judge_again(draft: &mut Draft, declaration: Option<&Declaration>) {
+    let Some(recorded) = Recorded::of(draft) else { return };
+    let scope = declaration.and_then(|declaration| declaration.scope.as_deref());
+    let judgement = judge_for(scope, &recorded.action(), recorded.errno);
+    draft.verdict = judgement.verdict;
+    draft.reason = judgement.reason;
+}
+
+/// The way to an entry's verdict, by the declarations as they are now.
+pub(super) fn explain(entry: &Entry, declaration: Option<&Declaration>) -> Explanation {
+    let draft = &entry.draft;
+    let attribution = draft.attribution.map(|attribution| vec![attributed(draft, attribution)]).unwrap_or_default();
+    let Some(recorded) = Recorded::of(draft) else {
+        let tried = vec![format!("{} is recorded, and judged by no grant", draft.event)];
+        return Explanation { attribution, tried, would_allow: Vec::new() };
+    };
+    let Some(scope) = declaration.and_then(|declaration| declaration.scope.as_deref()) else {
+        let agent = draft.agent.as_deref().unwrap_or("nobody");
+        let tried = vec![format!("'{agent}' declares no [scope], so nothing that it does is judged")];
+        return Explanation { attribution, tried, would_allow: Vec::new() };
+    };
+    let explained = scope.explain(&recorded.action());
+    let mut tried: Vec<String> = explained
+        .tried
+        .iter()
+        .map(|tried| {
+            let outcome = if tried.covers { "covers it" } else { "does not cover it" };
+            format!("{} \"{}\" ({}): {outcome}", tried.list, tried.text, tried.origin)
+        })
+        .collect();
+    if recorded.errno.is_some() && draft.verdict == Verdict::None {
+        tried.push("it failed for want of the file, and no deny matches: such searches are not judged".to_owned());
+    }
+    if explained.judgement.verdict != draft.verdict && recorded.errno.is_none() {
+        let now = explained.judgement.verdict.as_str();
+        tried.push(format!("the declarations have changed since: as they are now it would be {now}"));
+    }
+    Explanation { attribution, tried, would_allow: explained.would_allow.into_iter().collect() }
+}
+
+fn attributed(draft: &Draft, attribution: Attribution) -> String {
+    use crate::entry::Method;
+    let agent = draft.agent.as_deref().unwrap_or("nobody");
+    let how = match attribution.method {
+        Method::Run => "it is the process that `bailiwick run` started",
+        Method::Executable => "its executable is one that the declaration names",
+        Method::Script => "it runs the script that the declaration names",
+        Method::Argv => "its command line is one that the declaration describes",
+        Method::Environment => "its environment carries the marker that the declaration names",
+        Method::User => "it runs as the user that the declaration names",
+        Method::Cgroup => "it runs in the control group that the declaration names",
+        Method::Unit => "it runs in the unit that the declaration names",
+        Method::Inherited => "it descends from the first process of the session, by the kernel's own account",
+    };
+    format!("'{agent}', since {how}")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+    use super::{Recorded, What, unescape};
+    use crate::daemon::drafts::readable;
+    use crate::entry::{Draft, Timestamp};
+
+    #[test]
+    fn escaped_bytes_come_back_as_they_were() {
+        let bytes = b"/tmp/\xff\\x41\xc3";
+        assert_eq!(unescape(&readable(bytes).0), bytes);
+    }
+
+    #[test]
+    fn a_recorded_open_is_the_action_that_was_judged() {
+        let mut draft = Draft::of_host(Timestamp(0), "file.open");
+        draft.attributes.insert("file.path".to_owned(), "/srv/x".into());
+        draft.attributes.insert("bailiwick.file.access".to_owned(), "rw".into());
+        draft.attributes.insert("error.type".to_owned(), "ENOENT".into());
+        let recorded = Recorded::of(&draft).unwrap();
+        let What::File { path, access, .. } = recorded.what else { panic!("no file") };
+        assert_eq!(
+            (path.as_slice(), access, recorded.errno),
+            (b"/srv/x".as_slice(), super::Access::ReadWrite, Some(2))
+        );
+    }
+}

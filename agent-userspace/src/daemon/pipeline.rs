@@ -1,0 +1,344 @@
+//! The pipeline: one thread that drains the rings, attributes, judges, and writes the trail.
+//!
+//! Order matters and the tables have one owner, hence one thread. A record is given up only when what it said is in the
+//! trail: where that cannot be written, the rings fill, and what finds no room there is counted by the kernel side.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use agent_common::maps::LossKey;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tracing::{error, warn};
+
+use super::clock::{Clock, boot_ns};
+use super::command::{Asked, Command};
+use super::folding::Folding;
+use super::gatekeeper::Gatekeeper;
+use super::state::SharedView;
+use crate::attribute::Attributor;
+use crate::config::Config;
+use crate::config::settings::Idle;
+use crate::entry::{Draft, Timestamp, Verdict};
+use crate::sensor::{Drained, Sensor, SensorError};
+use crate::trail::Trail;
+
+/// Records are handled this long after they were made, so that those of another processor, made before, have come.
+const SETTLE: Duration = Duration::from_millis(2);
+/// How many records of each ring are handled in one go.
+const MOST_RECORDS: usize = 8_192;
+/// How often the rings are looked at while a session lives; they wake us earlier when they fill.
+const POLL_BUSY: Duration = Duration::from_millis(20);
+/// The same while none lives.
+const POLL_IDLE: Duration = Duration::from_millis(250);
+/// How often counts of folded repeats are written while their process lives.
+const FLUSH_EVERY: Duration = Duration::from_secs(10);
+/// How often losses are looked for.
+const SWEEP_EVERY: Duration = Duration::from_millis(500);
+/// A process that has ended is kept for so long, for records that come late.
+const KEEP_ENDED: Duration = Duration::from_millis(200);
+
+/// The pipeline and all it owns.
+pub(super) struct Pipeline {
+    pub(super) sensor: Sensor,
+    pub(super) attributor: Attributor,
+    pub(super) trail: Trail,
+    pub(super) folding: Folding,
+    pub(super) gate: Gatekeeper,
+    pub(super) config: Arc<Config>,
+    pub(super) view: SharedView,
+    pub(super) clock: Clock,
+    pub(super) asked: Asked,
+    /// Drafts for the trail, in order.
+    pub(super) drafts: Vec<Draft>,
+    /// What was drained for them.
+    drained: Option<Drained>,
+    /// Since when the system-call hook is attached, in nanoseconds after boot.
+    pub(super) armed_since: Option<u64>,
+    /// Since when no session lives.
+    quiet_since: Option<Instant>,
+    /// Decisions on provisional sessions, and until when (nanoseconds after boot) they are kept for their tasks.
+    pub(super) decisions: VecDeque<(u64, u64)>,
+    /// What was lost by the last sweep: how many, and until when.
+    pub(super) losses: BTreeMap<LossKey, (u64, u64)>,
+    pub(super) uncounted: u64,
+    pub(super) missed: BTreeMap<&'static str, u64>,
+    pub(super) unannounced: bool,
+    next_flush: Instant,
+    next_sweep: Instant,
+    next_gate_look: Instant,
+    pub(super) live_sessions: super::sessions_file::SessionsFile,
+    /// Shows a watchdog that the loop turns.
+    pub(super) beat: Arc<AtomicU64>,
+}
+
+/// What the pipeline is made of.
+pub(super) struct Parts {
+    pub(super) sensor: Sensor,
+    pub(super) attributor: Attributor,
+    pub(super) trail: Trail,
+    pub(super) gate: Gatekeeper,
+    pub(super) config: Arc<Config>,
+    pub(super) view: SharedView,
+    pub(super) asked: Asked,
+    pub(super) live_sessions: super::sessions_file::SessionsFile,
+    pub(super) beat: Arc<AtomicU64>,
+}
+
+/// How a turn of the loop ended.
+#[derive(PartialEq)]
+enum Turn {
+    Again,
+    Stop,
+}
+
+impl Pipeline {
+    pub(super) fn new(parts: Parts) -> Self {
+        let now = Instant::now();
+        Self {
+            sensor: parts.sensor,
+            attributor: parts.attributor,
+            trail: parts.trail,
+            folding: Folding::default(),
+            gate: parts.gate,
+            config: parts.config,
+            view: parts.view,
+            clock: Clock::now(),
+            asked: parts.asked,
+            drafts: Vec::new(),
+            drained: None,
+            armed_since: None,
+            quiet_since: None,
+            decisions: VecDeque::new(),
+            losses: BTreeMap::new(),
+            uncounted: 0,
+            missed: BTreeMap::new(),
+            unannounced: false,
+            next_flush: now + FLUSH_EVERY,
+            next_sweep: now + SWEEP_EVERY,
+            next_gate_look: now,
+            live_sessions: parts.live_sessions,
+            beat: parts.beat,
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub(super) fn run(&mut self) {
+        while self.turn() == Turn::Again {
+            self.beat.fetch_add(1, Ordering::Relaxed);
+            self.wait();
+        }
+        self.settle();
+        let stop = Draft::of_host(Timestamp::now(), "sensor.stop");
+        self.drafts.push(stop);
+        self.write();
+        if let Err(error) = self.trail.sync() {
+            error!(%error, "the end of the trail may not be on disk");
+        }
+    }
+
+    fn turn(&mut self) -> Turn {
+        self.clock = Clock::now();
+        while self.drain(boot_ns().saturating_sub(nanoseconds(SETTLE))) {}
+        self.look_at_gate();
+        self.asked.awake();
+        while let Some(command) = self.asked.next() {
+            if matches!(command, Command::Stop) {
+                return Turn::Stop;
+            }
+            self.obey(command);
+        }
+        let now = Instant::now();
+        if now >= self.next_sweep {
+            self.next_sweep = now + SWEEP_EVERY;
+            self.sweep_losses();
+        }
+        if now >= self.next_flush {
+            self.next_flush = now + FLUSH_EVERY;
+            self.flush_all();
+            self.recount();
+        }
+        self.reap(boot_ns().saturating_sub(nanoseconds(KEEP_ENDED)));
+        self.forget_decisions();
+        self.write();
+        self.relax(now);
+        self.renew_view();
+        Turn::Again
+    }
+
+    fn wait(&self) {
+        let timeout =
+            if self.attributor.sessions().next().is_some() || self.drained.is_some() { POLL_BUSY } else { POLL_IDLE };
+        let [weighty, bulk] = self.sensor.wake_fds();
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(weighty, PollFlags::IN),
+            PollFd::from_borrowed_fd(bulk, PollFlags::IN),
+            PollFd::from_borrowed_fd(self.asked.as_fd(), PollFlags::IN),
+        ];
+        fds.extend(self.gate.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        // A record that has woken us is younger than SETTLE: let it, rather than turn in haste.
+        let started = Instant::now();
+        if self.waits_for_room() {
+            std::thread::sleep(POLL_BUSY);
+            return;
+        }
+        let _ = poll(&mut fds, Timespec::try_from(timeout).ok().as_ref());
+        let gate_or_command = fds.iter().skip(2).any(|fd| !fd.revents().is_empty());
+        if !gate_or_command && started.elapsed() < SETTLE {
+            std::thread::sleep(SETTLE);
+        }
+    }
+
+    fn waits_for_room(&self) -> bool {
+        self.drained.is_some()
+    }
+
+    /// Handles what happened before that time. Returns whether there may be more.
+    pub(super) fn drain(&mut self, until_boot_ns: u64) -> bool {
+        if self.drained.is_some() && !self.write() {
+            return false;
+        }
+        let (batch, drained) = self.sensor.drain(until_boot_ns, MOST_RECORDS);
+        let more = batch.events.len() >= MOST_RECORDS;
+        if batch.undecodable > 0 {
+            let lost = batch.undecodable;
+            warn!(lost, "records of an unknown form");
+            self.lose(None, "all", Some(lost), (boot_ns(), boot_ns()), "records of an unknown form");
+        }
+        for event in batch.events {
+            self.handle(event);
+        }
+        self.drained = Some(drained);
+        self.write() && more
+    }
+
+    /// Writes the drafts to the trail, and gives up the records they came from. Returns whether that was possible.
+    pub(super) fn write(&mut self) -> bool {
+        if !self.drafts.is_empty() {
+            let drafts = std::mem::take(&mut self.drafts);
+            match self.trail.append(drafts) {
+                Ok(_) => {
+                    self.view.lock().problems.remove("trail");
+                }
+                Err(failed) => {
+                    let problem = format!("the trail cannot be written: {}", failed.error);
+                    if self.view.lock().problems.insert("trail", problem.clone()).is_none() {
+                        error!("{problem}");
+                    }
+                    self.drafts = failed.drafts;
+                    return false;
+                }
+            }
+        }
+        if let Some(drained) = self.drained.take() {
+            self.sensor.give_up(drained);
+        }
+        true
+    }
+
+    /// Has everything that the kernel did before now in the trail, folded counts and losses included.
+    pub(super) fn settle(&mut self) {
+        std::thread::sleep(SETTLE);
+        let now = boot_ns();
+        self.clock = Clock::now();
+        while self.drain(now) {}
+        self.look_at_gate();
+        self.sweep_losses();
+        self.flush_all();
+        self.sweep_unannounced();
+        self.recount();
+        self.reap(now);
+        self.renew_view();
+        self.write();
+    }
+
+    /// Notes a draft of a session, and counts it there.
+    pub(super) fn push(&mut self, session: u64, draft: Draft) {
+        if let Some(session) = self.attributor.session_mut(session) {
+            session.tally.entries += 1;
+            session.tally.out_of_scope += u64::from(draft.verdict == Verdict::OutOfScope);
+            session.tally.lost += draft.gap.as_ref().and_then(|gap| gap.lost).unwrap_or(0);
+        }
+        self.drafts.push(draft);
+    }
+
+    /// Attaches the system-call hook, if it is not attached.
+    pub(super) fn arm(&mut self) -> Result<(), SensorError> {
+        self.quiet_since = None;
+        if self.armed_since.is_none() {
+            self.sensor.arm()?;
+            self.armed_since = Some(boot_ns());
+            self.gate.set_attached(true);
+        }
+        Ok(())
+    }
+
+    /// Detaches the system-call hook when no session has lived for long enough.
+    fn relax(&mut self, now: Instant) {
+        if self.attributor.sessions().next().is_some() {
+            self.quiet_since = None;
+            return;
+        }
+        let quiet_since = *self.quiet_since.get_or_insert(now);
+        let settings = &self.config.settings.sensor;
+        if settings.idle == Idle::Armed || self.armed_since.is_none() || now - quiet_since < settings.linger {
+            return;
+        }
+        if !self.gate.withdraw() {
+            self.quiet_since = Some(now);
+            return;
+        }
+        match self.sensor.disarm() {
+            Ok(()) => self.armed_since = None,
+            Err(error) => {
+                warn!(%error, "the system-call hook stays attached");
+                self.gate.set_attached(true);
+                self.quiet_since = Some(now);
+            }
+        }
+    }
+
+    fn look_at_gate(&mut self) {
+        let now = Instant::now();
+        if now >= self.next_gate_look {
+            self.next_gate_look = now + Gatekeeper::LOOK_EVERY;
+            self.gate.keep();
+        }
+        while self.gate.wants_attached() {
+            if let Err(error) = self.arm() {
+                error!(%error, "an exec goes on unseen");
+                self.gate.decline();
+            }
+        }
+        for passage in self.gate.take_passages(boot_ns()) {
+            self.note_passage(&passage);
+        }
+    }
+
+    fn renew_view(&mut self) {
+        let mut live: BTreeMap<String, Vec<_>> = BTreeMap::new();
+        for (_, session) in self.attributor.sessions() {
+            live.entry(session.agent.clone()).or_default().push(session.id);
+        }
+        let gate_problem = self.gate.problem();
+        let mut view = self.view.lock();
+        for (agent, _) in live.iter() {
+            view.last_seen.insert(agent.clone(), self.clock.wall(boot_ns()));
+        }
+        view.live = live;
+        match gate_problem {
+            Some(problem) => {
+                view.problems.insert("gate", problem);
+            }
+            None => {
+                view.problems.remove("gate");
+            }
+        }
+    }
+}
+
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,229 @@
+//! All signals together: started, asked how far they are, waited for, stopped.
+
+use std::path::Path;
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry_proto::transform::common::tonic::Attributes;
+use serde::Serialize;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::cursor::{CursorError, CursorFile, Saved};
+use super::payload::Origin;
+use super::sender::{Sender, SenderError};
+use super::settings::{ExportSettings, Signal, SignalSettings};
+use super::worker::{Progress, Worker};
+use crate::trail::{Cursor, Identity, TrailError};
+
+/// The one target that the standard variables describe.
+const TARGET: &str = "otlp";
+
+/// The export cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The trail cannot be read.
+    #[error(transparent)]
+    Trail(#[from] TrailError),
+    /// There is no trail to export.
+    #[error("there is no trail below {0}: it is opened before it is exported")]
+    NoTrail(std::path::PathBuf),
+    /// A cursor cannot be used.
+    #[error(transparent)]
+    Cursor(#[from] CursorError),
+    /// A receiver's address cannot be used.
+    #[error(transparent)]
+    Sender(#[from] SenderError),
+}
+
+/// A signal did not come as far as was asked for, in time.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{target} {signal}: acknowledged up to {acknowledged} of {wanted}{}", because(error.as_deref()))]
+pub struct FlushError {
+    /// The target.
+    pub target: &'static str,
+    /// The signal.
+    pub signal: &'static str,
+    /// How far it came.
+    pub acknowledged: u64,
+    /// How far it was to come.
+    pub wanted: u64,
+    /// Why it waits, where that is known.
+    pub error: Option<String>,
+}
+
+fn because(error: Option<&str>) -> String {
+    error.map(|error| format!(" ({error})")).unwrap_or_default()
+}
+
+/// How far a signal is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TargetStatus {
+    /// The target's name: `otlp`.
+    pub target: &'static str,
+    /// `logs`, `traces` or `metrics`.
+    pub signal: &'static str,
+    /// The last seq that the receiver has acknowledged, with all before it.
+    pub acknowledged: u64,
+    /// Durable entries after that one.
+    pub pending: u64,
+    /// Entries put aside because no receiver will take them.
+    pub dead_lettered: u64,
+    /// Records that the receiver refused for good while it took the rest of their request.
+    pub rejected: u64,
+    /// Why it waits, while it does.
+    pub error: Option<String>,
+}
+
+/// The running export. Dropping it ends it at once; what was not acknowledged is sent after the next start.
+#[derive(Debug)]
+pub struct Exporters {
+    signals: Vec<(Signal, watch::Receiver<Progress>)>,
+    durable: watch::Receiver<u64>,
+    wanted: watch::Sender<u64>,
+    stop: watch::Sender<bool>,
+    workers: JoinSet<()>,
+}
+
+impl Exporters {
+    /// Starts a worker for each signal that has an endpoint. `durable` is
+    /// [`Trail::subscribe_synced`](crate::trail::Trail::subscribe_synced): nothing beyond it is sent.
+    pub fn start(
+        runtime: &Handle,
+        state_dir: &Path,
+        settings: &ExportSettings,
+        durable: watch::Receiver<u64>,
+        resource: Vec<KeyValue>,
+    ) -> Result<Self, StartError> {
+        let _inside = runtime.enter();
+        let identity = Identity::read(state_dir)?.ok_or_else(|| StartError::NoTrail(state_dir.to_owned()))?;
+        let mut resource = Attributes::from(resource).0;
+        resource.push(super::value::attribute("service.instance.id", identity.id.as_str()));
+        let origin = Origin::new(resource);
+        let (wanted, stop) = (watch::Sender::new(0), watch::Sender::new(false));
+        let mut signals = Vec::new();
+        let mut workers = JoinSet::new();
+        for signal in &settings.signals {
+            let (file, saved) = place(state_dir, signal, &identity, *durable.borrow())?;
+            let start = Progress { acknowledged: saved.cursor.seq, rejected: saved.rejected, error: None };
+            let (progress, seen) = watch::channel(start);
+            signals.push((signal.signal, seen));
+            let worker = Worker {
+                signal: signal.signal,
+                state_dir: state_dir.to_owned(),
+                identity: identity.clone(),
+                sender: Sender::new(signal)?,
+                origin: origin.clone(),
+                backoff: settings.backoff,
+                metrics_interval: settings.metrics_interval.0,
+                durable: durable.clone(),
+                wanted: wanted.subscribe(),
+                stop: stop.subscribe(),
+                progress,
+                file,
+                saved,
+            };
+            workers.spawn_on(worker.run(), runtime);
+        }
+        Ok(Self { signals, durable, wanted, stop, workers })
+    }
+
+    /// How far each signal is.
+    pub fn status(&self) -> Vec<TargetStatus> {
+        let durable = *self.durable.borrow();
+        let status = |(signal, progress): &(Signal, watch::Receiver<Progress>)| {
+            let progress = progress.borrow();
+            TargetStatus {
+                target: TARGET,
+                signal: signal.as_str(),
+                acknowledged: progress.acknowledged,
+                pending: durable.saturating_sub(progress.acknowledged),
+                dead_lettered: 0,
+                rejected: progress.rejected,
+                error: progress.error.clone(),
+            }
+        };
+        self.signals.iter().map(status).collect()
+    }
+
+    /// A handle with which other tasks wait for the export.
+    pub fn flusher(&self) -> Flusher {
+        Flusher { signals: self.signals.clone(), wanted: self.wanted.clone() }
+    }
+
+    /// Waits until every receiver has acknowledged all entries up to this one (which must be made durable first).
+    /// Metrics are sent at once for it.
+    pub async fn flush(&self, until_seq: u64, within: Duration) -> Result<(), FlushError> {
+        self.flusher().flush(until_seq, within).await
+    }
+
+    /// Lets each signal end the request it is at and keep its place; what takes longer is broken off and sent again.
+    pub async fn stop(mut self, within: Duration) {
+        self.stop.send_replace(true);
+        let ending = async { while self.workers.join_next().await.is_some() {} };
+        if tokio::time::timeout(within, ending).await.is_err() {
+            tracing::warn!("the export was broken off: what was not acknowledged is sent after the next start");
+        }
+    }
+}
+
+/// Waits for the export.
+#[derive(Clone, Debug)]
+pub struct Flusher {
+    signals: Vec<(Signal, watch::Receiver<Progress>)>,
+    wanted: watch::Sender<u64>,
+}
+
+impl Flusher {
+    /// As [`Exporters::flush`].
+    pub async fn flush(&self, until_seq: u64, within: Duration) -> Result<(), FlushError> {
+        let deadline = Instant::now() + within;
+        self.wanted.send_if_modified(|wanted| {
+            let further = until_seq > *wanted;
+            *wanted = until_seq.max(*wanted);
+            further
+        });
+        for (signal, progress) in &self.signals {
+            let mut progress = progress.clone();
+            let reached = progress.wait_for(|progress| progress.acknowledged >= until_seq);
+            let reached = matches!(tokio::time::timeout_at(deadline, reached).await, Ok(Ok(_)));
+            if !reached {
+                let progress = progress.borrow();
+                return Err(FlushError {
+                    target: TARGET,
+                    signal: signal.as_str(),
+                    acknowledged: progress.acknowledged,
+                    wanted: until_seq,
+                    error: progress.error.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a signal goes on. A place beyond the trail's end (a state directory that was put back from an old copy) would
+/// pass over what comes next: then it goes on at the end.
+fn place(
+    state_dir: &Path,
+    settings: &SignalSettings,
+    identity: &Identity,
+    last_seq: u64,
+) -> Result<(CursorFile, Saved), CursorError> {
+    let signal = settings.signal.as_str();
+    let file = CursorFile::open(state_dir, TARGET, signal)?;
+    let mut saved =
+        file.load(&identity.id)?.unwrap_or_else(|| Saved { trail: identity.id.clone(), ..Saved::default() });
+    if saved.cursor.seq > last_seq {
+        tracing::warn!(
+            signal,
+            at = saved.cursor.seq,
+            last_seq,
+            "the export was beyond the trail's end: it goes on there"
+        );
+        saved.cursor = Cursor { seq: last_seq, ..Cursor::default() };
+    }
+    Ok((file, saved))
+}

@@ -1,0 +1,37 @@
+//! The export: what the trail holds, sent over OTLP.
+//!
+//! Inputs: the trail on disk, and the standard `OTEL_EXPORTER_OTLP_*` variables. Outputs: every entry as a log record,
+//! every session as a trace, sums of both as metrics, over gRPC or HTTP.
+//!
+//! Each signal is a reader of the trail of its own, with a cursor of its own that moves only when the receiver has
+//! acknowledged: a receiver that is away, or a daemon that is killed, loses nothing, and a signal that is refused holds
+//! up no other. Sending is at least once, and the same each time: ids are derived, never drawn.
+//!
+//! Refusals: nothing is sent where no endpoint is set; nothing that is not durable yet is sent; a setting that cannot
+//! be honoured stops the start. `docs/export.md` lists every field.
+
+mod backoff;
+mod body;
+mod cursor;
+mod exporters;
+pub mod ids;
+mod logs;
+mod metrics;
+mod outcome;
+mod payload;
+mod resource;
+mod sender;
+mod settings;
+mod spans;
+#[cfg(test)]
+mod tests;
+mod totals;
+mod value;
+mod worker;
+
+pub use backoff::Backoff;
+pub use cursor::CursorError;
+pub use exporters::{Exporters, FlushError, Flusher, StartError, TargetStatus};
+pub use resource::host_resource;
+pub use sender::SenderError;
+pub use settings::{Compression, ExportSettings, MetricsInterval, Protocol, SettingsError, Signal, SignalSettings};

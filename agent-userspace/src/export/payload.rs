@@ -1,0 +1,104 @@
+//! Requests, whole, as OTLP has them.
+
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::logs::v1::{ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::metrics::v1::{Metric, ResourceMetrics, ScopeMetrics};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
+use prost::Message;
+
+use super::resource::SCHEMA_URL;
+use super::{logs, spans};
+use crate::entry::Entry;
+
+/// A request of one signal.
+#[derive(Clone, Debug)]
+pub(super) enum Payload {
+    Logs(ExportLogsServiceRequest),
+    Traces(ExportTraceServiceRequest),
+    Metrics(ExportMetricsServiceRequest),
+}
+
+impl Payload {
+    /// Its length on the wire, before compression.
+    pub(super) fn encoded_len(&self) -> usize {
+        match self {
+            Self::Logs(request) => request.encoded_len(),
+            Self::Traces(request) => request.encoded_len(),
+            Self::Metrics(request) => request.encoded_len(),
+        }
+    }
+
+    /// The request as HTTP carries it.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Logs(request) => request.encode_to_vec(),
+            Self::Traces(request) => request.encode_to_vec(),
+            Self::Metrics(request) => request.encode_to_vec(),
+        }
+    }
+}
+
+/// What every request says of its sender.
+#[derive(Clone, Debug)]
+pub(super) struct Origin {
+    resource: Resource,
+}
+
+impl Origin {
+    pub(super) fn new(attributes: Vec<KeyValue>) -> Self {
+        Self { resource: Resource { attributes, ..Resource::default() } }
+    }
+
+    /// Every entry as a log record.
+    pub(super) fn logs(&self, entries: &[Entry]) -> Payload {
+        let scope_logs = ScopeLogs {
+            scope: scope(),
+            log_records: entries.iter().map(logs::record).collect(),
+            schema_url: SCHEMA_URL.to_owned(),
+        };
+        let resource_logs = ResourceLogs {
+            resource: Some(self.resource.clone()),
+            scope_logs: vec![scope_logs],
+            schema_url: SCHEMA_URL.to_owned(),
+        };
+        Payload::Logs(ExportLogsServiceRequest { resource_logs: vec![resource_logs] })
+    }
+
+    /// The spans that end with these entries; nothing where none does.
+    pub(super) fn traces(&self, entries: &[Entry]) -> Option<Payload> {
+        let spans: Vec<_> = entries.iter().filter_map(spans::span).collect();
+        if spans.is_empty() {
+            return None;
+        }
+        let scope_spans = ScopeSpans { scope: scope(), spans, schema_url: SCHEMA_URL.to_owned() };
+        let resource_spans = ResourceSpans {
+            resource: Some(self.resource.clone()),
+            scope_spans: vec![scope_spans],
+            schema_url: SCHEMA_URL.to_owned(),
+        };
+        Some(Payload::Traces(ExportTraceServiceRequest { resource_spans: vec![resource_spans] }))
+    }
+
+    /// These metrics.
+    pub(super) fn metrics(&self, metrics: Vec<Metric>) -> Payload {
+        let scope_metrics = ScopeMetrics { scope: scope(), metrics, schema_url: SCHEMA_URL.to_owned() };
+        let resource_metrics = ResourceMetrics {
+            resource: Some(self.resource.clone()),
+            scope_metrics: vec![scope_metrics],
+            schema_url: SCHEMA_URL.to_owned(),
+        };
+        Payload::Metrics(ExportMetricsServiceRequest { resource_metrics: vec![resource_metrics] })
+    }
+}
+
+fn scope() -> Option<InstrumentationScope> {
+    Some(InstrumentationScope {
+        name: "bailiwick".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..InstrumentationScope::default()
+    })
+}

@@ -1,0 +1,19 @@
+//! Bailiwick, as a library: the binary is a thin `main`, so that tests and benches use what users use.
+//!
+//! The way of an action: kernel hook → record → decode → event → attribute → judge → trail → export and viewers.
+//! `docs/architecture.md` has the whole picture.
+#![deny(unsafe_code)]
+
+pub mod attribute;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod decode;
+pub mod entry;
+pub mod export;
+pub mod gate;
+pub mod observation;
+pub mod scope;
+pub mod sensor;
+pub mod trail;

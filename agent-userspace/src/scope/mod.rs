@@ -1,0 +1,380 @@
+//! Scopes: what an agent may do, compiled once, and the verdict on each action.
+//!
+//! Input: the parsed rules of a declaration and of the grant sets it includes, then actions with bytes as the kernel gave
+//! them. Output: a [`Judgement`]: the verdict, the grant or rule that decided, and what that cost. Judging is pure, and
+//! costs the same with ten grants or a hundred thousand. What is not granted is out of scope; a deny beats every grant.
+//! Refuses to read files or to resolve anything: symlinks are resolved by whoever parses the rules, at load.
+//!
+//! - [`pattern`], [`glob`] and [`network`]: what grants are written in
+//! - [`trie`]: which path grant covers a path
+//! - [`explain`]: why a verdict is what it is, and what would change it
+
+pub mod explain;
+pub mod glob;
+pub mod grant;
+pub mod network;
+pub mod pattern;
+pub mod trie;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+
+use crate::entry::{Reason, ReasonKind, Verdict};
+use grant::{NetworkRule, Origin, PathRule, Rules};
+use network::NetworkTable;
+use trie::{PathTrie, TooManyIrregular};
+
+/// How a file is accessed, as `bailiwick.file.access` says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// `r`: opened for reading.
+    Read,
+    /// `w`: opened for writing, or created.
+    Write,
+    /// `rw`: both; needs both granted.
+    ReadWrite,
+    /// `path`: opened as a place only (`O_PATH`). Judged as reading.
+    Path,
+    /// `x`: opened to be executed. Judged as an exec.
+    Exec,
+}
+
+/// A path as it was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeenPath<'a> {
+    /// The bytes.
+    pub bytes: &'a [u8],
+    /// Whether some of them were cut: such a path matches no grant.
+    pub cut: bool,
+}
+
+impl<'a> SeenPath<'a> {
+    /// A path of which nothing was cut.
+    pub fn whole(bytes: &'a [u8]) -> Self {
+        Self { bytes, cut: false }
+    }
+}
+
+/// What a scope judges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action<'a> {
+    /// A file is opened or created.
+    File {
+        /// The file.
+        path: SeenPath<'a>,
+        /// How.
+        access: Access,
+    },
+    /// A program is executed.
+    Exec {
+        /// The image: for a `#!` script its interpreter.
+        path: SeenPath<'a>,
+        /// The `#!` script, where it is one. Then the script is what a grant must cover.
+        script: Option<SeenPath<'a>>,
+    },
+    /// A connection is opened.
+    Connect {
+        /// To where.
+        address: SocketAddr,
+    },
+}
+
+/// A verdict, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// What the scope says.
+    pub verdict: Verdict,
+    /// What decided; none where the verdict is none.
+    pub reason: Option<Reason>,
+    /// How many look-ups and comparisons that took.
+    pub operations: u32,
+}
+
+/// One grant or deny of a compiled scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Grant {
+    pub(crate) rule: GrantRule,
+    pub(crate) origin: Origin,
+}
+
+/// What a grant says, by the list it stands in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum GrantRule {
+    Path { list: PathList, rule: PathRule },
+    Connect(network::NetworkPattern),
+}
+
+/// The lists of path rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PathList {
+    Read,
+    Write,
+    Deny,
+    Exec,
+    ExecDeny,
+}
+
+impl PathList {
+    pub(crate) const ALL: [Self; 5] = [Self::Read, Self::Write, Self::Deny, Self::Exec, Self::ExecDeny];
+
+    /// The section and key that the list is declared under.
+    pub(crate) fn declared_as(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Read => ("[scope.files]", "read"),
+            Self::Write => ("[scope.files]", "write"),
+            Self::Deny => ("[scope.files]", "deny"),
+            Self::Exec => ("[scope.exec]", "allow"),
+            Self::ExecDeny => ("[scope.exec]", "deny"),
+        }
+    }
+
+    /// The event's name that a missing grant is named with.
+    fn grants(self) -> &'static str {
+        match self {
+            Self::Read => "file.read",
+            Self::Write => "file.write",
+            Self::Exec | Self::ExecDeny => "process.exec",
+            Self::Deny => "file",
+        }
+    }
+}
+
+impl Grant {
+    /// The pattern as declared.
+    pub(crate) fn text(&self) -> &str {
+        match &self.rule {
+            GrantRule::Path { rule, .. } => rule.pattern.text(),
+            GrantRule::Connect(pattern) => pattern.text(),
+        }
+    }
+
+    fn reason(&self, kind: ReasonKind) -> Reason {
+        Reason {
+            kind,
+            text: self.text().to_owned(),
+            file: Some(self.origin.file.to_string()),
+            line: Some(self.origin.line),
+        }
+    }
+}
+
+/// A rule that cannot be compiled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{origin}: `{text}` {error}")]
+pub struct CompileError {
+    /// Where the rule stands.
+    pub origin: Origin,
+    /// The rule as declared.
+    pub text: String,
+    /// What is wrong with it.
+    #[source]
+    pub error: TooManyIrregular,
+}
+
+/// A compiled scope.
+#[derive(Debug, Default)]
+pub struct Scope {
+    pub(crate) grants: Vec<Grant>,
+    read: PathTrie,
+    write: PathTrie,
+    deny: PathTrie,
+    exec: PathTrie,
+    exec_deny: PathTrie,
+    connect: NetworkTable,
+}
+
+impl Scope {
+    /// Compiles rules: the declaration's own first, then those of the sets it includes, so that of equal grants and of
+    /// equally near ones the declaration's own is named.
+    pub fn compile<'a>(parts: impl IntoIterator<Item = &'a Rules>) -> Result<Self, Vec<CompileError>> {
+        let mut scope = Self::default();
+        let mut errors = Vec::new();
+        for rules in parts {
+            for list in PathList::ALL {
+                let of_list = match list {
+                    PathList::Read => &rules.read,
+                    PathList::Write => &rules.write,
+                    PathList::Deny => &rules.deny,
+                    PathList::Exec => &rules.exec,
+                    PathList::ExecDeny => &rules.exec_deny,
+                };
+                errors.extend(of_list.iter().filter_map(|rule| scope.add_path(list, rule).err()));
+            }
+            rules.connect.iter().for_each(|rule| scope.add_connect(rule));
+        }
+        if errors.is_empty() { Ok(scope) } else { Err(errors) }
+    }
+
+    /// Judges an action that succeeded.
+    pub fn judge(&self, action: &Action<'_>) -> Judgement {
+        let mut operations = 0;
+        let decided = match action {
+            Action::File { path, access } => self.judge_file(*path, *access, &mut operations),
+            Action::Exec { path, script } => self.judge_exec(*path, *script, &mut operations),
+            Action::Connect { address } => self.judge_connect(*address, &mut operations),
+        };
+        decided.into_judgement(operations)
+    }
+
+    /// Judges an action that failed with `errno`. It is judged alike, but one that found nothing there (`ENOENT`,
+    /// `ENOTDIR`: a search along a path) has no verdict unless a deny covers it.
+    pub fn judge_failed(&self, action: &Action<'_>, errno: i32) -> Judgement {
+        let judgement = self.judge(action);
+        let denied = judgement.reason.as_ref().is_some_and(|reason| reason.kind == ReasonKind::Rule);
+        if matches!(errno, libc::ENOENT | libc::ENOTDIR) && !denied {
+            return Judgement { verdict: Verdict::None, reason: None, operations: judgement.operations };
+        }
+        judgement
+    }
+
+    fn judge_file(&self, path: SeenPath<'_>, access: Access, operations: &mut u32) -> Decided {
+        if is_nameless(path.bytes) {
+            return Decided::NotJudged;
+        }
+        let lists: &[PathList] = match access {
+            Access::Read | Access::Path => &[PathList::Read],
+            Access::Write => &[PathList::Write],
+            Access::ReadWrite => &[PathList::Read, PathList::Write],
+            Access::Exec => return self.judge_exec(path, None, operations),
+        };
+        if let Some(denied) = self.denied(PathList::Deny, path, operations) {
+            return denied;
+        }
+        let mut decided = Decided::NotJudged;
+        for list in lists {
+            decided = self.granted(*list, path, operations);
+            if matches!(decided, Decided::Outside(_)) {
+                break;
+            }
+        }
+        decided
+    }
+
+    fn judge_exec(&self, image: SeenPath<'_>, script: Option<SeenPath<'_>>, operations: &mut u32) -> Decided {
+        for path in script.iter().chain([&image]) {
+            for list in [PathList::ExecDeny, PathList::Deny] {
+                if let Some(denied) = self.denied(list, *path, operations) {
+                    return denied;
+                }
+            }
+        }
+        self.granted(PathList::Exec, script.unwrap_or(image), operations)
+    }
+
+    fn judge_connect(&self, address: SocketAddr, operations: &mut u32) -> Decided {
+        match self.connect.find(address, operations).and_then(|grant| self.grant(grant)) {
+            Some(grant) => Decided::Inside(grant.reason(ReasonKind::Grant)),
+            None => {
+                let near = self.connect.nearest(address, operations);
+                Decided::Outside(self.nearest_reason(&near, "network.connect"))
+            }
+        }
+    }
+
+    fn denied(&self, list: PathList, path: SeenPath<'_>, operations: &mut u32) -> Option<Decided> {
+        let rule = self.trie(list).find(path.bytes, operations).and_then(|grant| self.grant(grant))?;
+        Some(Decided::Outside(rule.reason(ReasonKind::Rule)))
+    }
+
+    fn granted(&self, list: PathList, path: SeenPath<'_>, operations: &mut u32) -> Decided {
+        if path.cut {
+            return Decided::Outside(words(
+                ReasonKind::Nearest,
+                "the path was cut, and a path that was cut matches no grant",
+            ));
+        }
+        let trie = self.trie(list);
+        if let Some(grant) = trie.find(path.bytes, operations).and_then(|grant| self.grant(grant)) {
+            return Decided::Inside(grant.reason(ReasonKind::Grant));
+        }
+        let near = trie.nearest(path.bytes, operations);
+        Decided::Outside(self.nearest_reason(&near, list.grants()))
+    }
+
+    fn nearest_reason(&self, near: &[u32], what: &str) -> Reason {
+        let texts: Vec<&str> = near.iter().filter_map(|grant| self.grant(*grant)).map(Grant::text).collect();
+        if texts.is_empty() {
+            return words(ReasonKind::Nearest, &format!("no grant for {what}"));
+        }
+        words(ReasonKind::Nearest, &texts.join(", "))
+    }
+
+    pub(crate) fn trie(&self, list: PathList) -> &PathTrie {
+        match list {
+            PathList::Read => &self.read,
+            PathList::Write => &self.write,
+            PathList::Deny => &self.deny,
+            PathList::Exec => &self.exec,
+            PathList::ExecDeny => &self.exec_deny,
+        }
+    }
+
+    fn grant(&self, grant: u32) -> Option<&Grant> {
+        self.grants.get(grant as usize)
+    }
+
+    fn add_path(&mut self, list: PathList, rule: &PathRule) -> Result<(), CompileError> {
+        let number = u32::try_from(self.grants.len()).unwrap_or(u32::MAX);
+        let trie = match list {
+            PathList::Read => &mut self.read,
+            PathList::Write => &mut self.write,
+            PathList::Deny => &mut self.deny,
+            PathList::Exec => &mut self.exec,
+            PathList::ExecDeny => &mut self.exec_deny,
+        };
+        for pattern in [Some(&rule.pattern), rule.resolved.as_ref()].into_iter().flatten() {
+            trie.insert(pattern, number).map_err(|error| CompileError {
+                origin: rule.origin.clone(),
+                text: rule.pattern.text().to_owned(),
+                error,
+            })?;
+        }
+        self.grants.push(Grant { rule: GrantRule::Path { list, rule: rule.clone() }, origin: rule.origin.clone() });
+        Ok(())
+    }
+
+    fn add_connect(&mut self, rule: &NetworkRule) {
+        let number = u32::try_from(self.grants.len()).unwrap_or(u32::MAX);
+        self.connect.insert(&rule.pattern, number);
+        self.grants.push(Grant { rule: GrantRule::Connect(rule.pattern.clone()), origin: rule.origin.clone() });
+    }
+}
+
+/// A verdict before its cost is known.
+enum Decided {
+    Inside(Reason),
+    Outside(Reason),
+    NotJudged,
+}
+
+impl Decided {
+    fn into_judgement(self, operations: u32) -> Judgement {
+        let (verdict, reason) = match self {
+            Self::Inside(reason) => (Verdict::InScope, Some(reason)),
+            Self::Outside(reason) => (Verdict::OutOfScope, Some(reason)),
+            Self::NotJudged => (Verdict::None, None),
+        };
+        Judgement { verdict, reason, operations }
+    }
+}
+
+fn words(kind: ReasonKind, text: &str) -> Reason {
+    Reason { kind, text: text.to_owned(), file: None, line: None }
+}
+
+/// Whether the kernel's name for a file is that of a pipe, a socket or the like, reopened through `/proc/PID/fd` or
+/// `/dev/stderr`: no file that a grant could name, and nothing that the process did not hold already.
+fn is_nameless(path: &[u8]) -> bool {
+    [&b"pipe:["[..], b"socket:[", b"anon_inode:"].iter().any(|start| path.starts_with(start))
+}
+
+/// Judges for an agent: one without a `[scope]` has no verdict, and is shown as unscoped.
+pub fn judge_for(scope: Option<&Scope>, action: &Action<'_>, errno: Option<i32>) -> Judgement {
+    match (scope, errno) {
+        (None, _) => Judgement { verdict: Verdict::None, reason: None, operations: 0 },
+        (Some(scope), None) => scope.judge(action),
+        (Some(scope), Some(errno)) => scope.judge_failed(action, errno),
+    }
+}

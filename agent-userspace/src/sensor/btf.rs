@@ -1,0 +1,183 @@
+//! Where the kernel keeps what the sensor reads: offsets of fields, from the kernel's own type information (BTF).
+//!
+//! Input: BTF, the running kernel's or another's. Output: an offset in bytes for each global of the sensor. A field that
+//! is not there is an error that names it, never a wrong number.
+
+use std::path::{Path, PathBuf};
+
+use btf_rs::{Btf, Type};
+
+/// The sensor's global, and the field whose offset it wants: a structure, then members, anonymous ones passed through.
+const FIELDS: &[(&str, &str)] = &[
+    ("BPRM_FILE", "linux_binprm.file"),
+    ("BPRM_FILENAME", "linux_binprm.filename"),
+    ("BPRM_INTERP", "linux_binprm.interp"),
+    ("CRED_EUID", "cred.euid"),
+    ("CRED_GID", "cred.gid"),
+    ("CRED_UID", "cred.uid"),
+    ("DENTRY_HASH_PPREV", "dentry.d_hash.pprev"),
+    ("DENTRY_NAME", "dentry.d_name"),
+    ("DENTRY_PARENT", "dentry.d_parent"),
+    ("FDTABLE_FD", "fdtable.fd"),
+    ("FDTABLE_MAX_FDS", "fdtable.max_fds"),
+    ("FILE_INODE", "file.f_inode"),
+    ("FILE_MODE", "file.f_mode"),
+    ("FILE_PATH_DENTRY", "file.f_path.dentry"),
+    ("FILE_PATH_MNT", "file.f_path.mnt"),
+    ("FILE_PRIVATE", "file.private_data"),
+    ("FILES_FDT", "files_struct.fdt"),
+    ("FS_PWD_DENTRY", "fs_struct.pwd.dentry"),
+    ("FS_PWD_MNT", "fs_struct.pwd.mnt"),
+    ("INODE_INO", "inode.i_ino"),
+    ("INODE_MODE", "inode.i_mode"),
+    ("INODE_SB", "inode.i_sb"),
+    ("MM_ARG_END", "mm_struct.arg_end"),
+    ("MM_ARG_START", "mm_struct.arg_start"),
+    ("MM_ENV_END", "mm_struct.env_end"),
+    ("MM_ENV_START", "mm_struct.env_start"),
+    ("MOUNT_MNT", "mount.mnt"),
+    ("MOUNT_MOUNTPOINT", "mount.mnt_mountpoint"),
+    ("MOUNT_NS", "mount.mnt_ns"),
+    ("MOUNT_PARENT", "mount.mnt_parent"),
+    ("REGS_AX", "pt_regs.orig_ax"),
+    ("REGS_BX", "pt_regs.bx"),
+    ("REGS_CX", "pt_regs.cx"),
+    ("REGS_DI", "pt_regs.di"),
+    ("REGS_DX", "pt_regs.dx"),
+    ("REGS_R10", "pt_regs.r10"),
+    ("REGS_SI", "pt_regs.si"),
+    ("SB_DEV", "super_block.s_dev"),
+    ("SIGNAL_FLAGS", "signal_struct.flags"),
+    ("SIGNAL_GROUP_EXIT_CODE", "signal_struct.group_exit_code"),
+    ("SIGNAL_LIVE", "signal_struct.live"),
+    ("SOCKET_SK", "socket.sk"),
+    ("SOCK_DADDR", "sock.__sk_common.skc_daddr"),
+    ("SOCK_DPORT", "sock.__sk_common.skc_dport"),
+    ("SOCK_FAMILY", "sock.__sk_common.skc_family"),
+    ("SOCK_NUM", "sock.__sk_common.skc_num"),
+    ("SOCK_PROTOCOL", "sock.sk_protocol"),
+    ("SOCK_RCV_SADDR", "sock.__sk_common.skc_rcv_saddr"),
+    ("SOCK_TYPE", "sock.sk_type"),
+    ("SOCK_V6_DADDR", "sock.__sk_common.skc_v6_daddr"),
+    ("SOCK_V6_RCV_SADDR", "sock.__sk_common.skc_v6_rcv_saddr"),
+    ("TASK_CRED", "task_struct.cred"),
+    ("TASK_EXIT_CODE", "task_struct.exit_code"),
+    ("TASK_FILES", "task_struct.files"),
+    ("TASK_FLAGS", "task_struct.flags"),
+    ("TASK_FS", "task_struct.fs"),
+    ("TASK_GROUP_LEADER", "task_struct.group_leader"),
+    ("TASK_LOGINUID", "task_struct.loginuid"),
+    ("TASK_MM", "task_struct.mm"),
+    ("TASK_PID", "task_struct.pid"),
+    ("TASK_REAL_PARENT", "task_struct.real_parent"),
+    ("TASK_SIGNAL", "task_struct.signal"),
+    ("TASK_START_BOOTTIME", "task_struct.start_boottime"),
+    ("TASK_STATUS", "task_struct.thread_info.status"),
+    ("TASK_TGID", "task_struct.tgid"),
+    ("VFSMOUNT_ROOT", "vfsmount.mnt_root"),
+];
+
+/// Structures nest no deeper than this.
+const MOST_DEPTH: u32 = 16;
+
+/// Why the offsets could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BtfError {
+    /// There is no BTF.
+    #[error("{path}: {why}; the kernel must be built with CONFIG_DEBUG_INFO_BTF (every stock kernel from 5.10 on is)")]
+    Unreadable {
+        /// Where it should be.
+        path: PathBuf,
+        /// What the reader says.
+        why: String,
+    },
+    /// A field is not there.
+    #[error(
+        "this kernel has no field '{field}' (wanted for {global}): it is not one of the kernels that the sensor knows"
+    )]
+    NoField {
+        /// The sensor's global.
+        global: &'static str,
+        /// The field.
+        field: &'static str,
+    },
+    /// A field does not begin at a byte.
+    #[error("the field '{field}' does not begin at a byte")]
+    NotAligned {
+        /// The field.
+        field: &'static str,
+    },
+}
+
+/// Offsets in bytes, by the names of the sensor's globals.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offsets(Vec<(&'static str, u64)>);
+
+impl Offsets {
+    /// Those of the kernel whose BTF lies in that file.
+    ///
+    /// # Errors
+    /// No BTF, or one that lacks a field.
+    pub fn of_file(path: &Path) -> Result<Self, BtfError> {
+        let btf = Btf::from_file(path)
+            .map_err(|error| BtfError::Unreadable { path: path.to_owned(), why: error.to_string() })?;
+        Self::of(&btf)
+    }
+
+    /// Those of the kernel that the BTF describes.
+    ///
+    /// # Errors
+    /// The BTF lacks a field.
+    pub fn of(btf: &Btf) -> Result<Self, BtfError> {
+        let one = |&(global, field): &(&'static str, &'static str)| {
+            let bits = offset_bits(btf, field).ok_or(BtfError::NoField { global, field })?;
+            if bits.is_multiple_of(8) { Ok((global, bits / 8)) } else { Err(BtfError::NotAligned { field }) }
+        };
+        FIELDS.iter().map(one).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Each global and its offset.
+    pub fn iter(&self) -> impl Iterator<Item = &(&'static str, u64)> {
+        self.0.iter()
+    }
+}
+
+fn offset_bits(btf: &Btf, field: &str) -> Option<u64> {
+    let mut names = field.split('.');
+    let structure = names.next()?;
+    let mut r#type =
+        btf.resolve_types_by_name(structure).ok()?.into_iter().find(|found| matches!(found, Type::Struct(_)))?;
+    let mut bits = 0;
+    for name in names {
+        let (offset, member) = member(btf, &r#type, name, MOST_DEPTH)?;
+        bits += offset;
+        r#type = member;
+    }
+    Some(bits)
+}
+
+/// A member's offset and type, looked for in anonymous members too.
+fn member(btf: &Btf, r#type: &Type, name: &str, depth: u32) -> Option<(u64, Type)> {
+    let depth = depth.checked_sub(1)?;
+    let members = match r#type {
+        Type::Struct(structure) | Type::Union(structure) => &structure.members,
+        Type::Typedef(alias) => return member(btf, &btf.resolve_chained_type(alias).ok()?, name, depth),
+        Type::Const(alias) | Type::Volatile(alias) => {
+            return member(btf, &btf.resolve_chained_type(alias).ok()?, name, depth);
+        }
+        Type::TypeTag(tag) => return member(btf, &btf.resolve_chained_type(tag).ok()?, name, depth),
+        _ => return None,
+    };
+    members.iter().find_map(|found| {
+        let offset = u64::from(found.bit_offset());
+        let found_type = btf.resolve_chained_type(found).ok()?;
+        let found_name = btf.resolve_name(found).unwrap_or_default();
+        if found_name == name {
+            return Some((offset, found_type));
+        }
+        if !found_name.is_empty() {
+            return None;
+        }
+        member(btf, &found_type, name, depth).map(|(inner, r#type)| (offset + inner, r#type))
+    })
+}

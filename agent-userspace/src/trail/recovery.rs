@@ -1,0 +1,81 @@
+//! What a crash left behind: the last segment's torn end is set aside, so that the next entry starts a line.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::error::{TrailError, io_error};
+use super::segment;
+
+/// What was set aside when the trail was opened: the daemon records it as `trail.recovered`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// The segment that was cut.
+    pub segment: PathBuf,
+    /// Where what was cut off is kept.
+    pub kept_in: PathBuf,
+    /// How many bytes that is.
+    pub bytes: u64,
+    /// The last entry that stands.
+    pub last_seq: u64,
+}
+
+/// Where a segment ends.
+pub(super) struct End {
+    pub(super) last_seq: u64,
+    pub(super) len: u64,
+    pub(super) recovered: Option<Recovered>,
+}
+
+/// Cuts the segment after its last whole entry, keeping what follows in a file of its own.
+///
+/// Only an end can be torn by a crash. A line before it that cannot be read is damage of another kind: it stays where it
+/// is, readers name it, and nothing that can be read is thrown away because of it.
+pub(super) fn recover(file: &File, path: &Path, first_seq: u64) -> Result<End, TrailError> {
+    let (last_seq, good) = match segment::last_line(file, path)? {
+        Some(last) => (last.head.seq, last.end),
+        None => (first_seq.saturating_sub(1), 0),
+    };
+    let len = file.metadata().map_err(io_error("inspect", path))?.len();
+    if len == good {
+        return Ok(End { last_seq, len, recovered: None });
+    }
+    let kept_in = set_aside(file, path, good, len)?;
+    file.set_len(good).and_then(|()| file.sync_all()).map_err(io_error("cut", path))?;
+    let recovered = Recovered { segment: path.to_owned(), kept_in, bytes: len - good, last_seq };
+    Ok(End { last_seq, len: good, recovered: Some(recovered) })
+}
+
+/// Copies the bytes from `from` to `to` into a new file beside the segment, durably.
+fn set_aside(file: &File, path: &Path, from: u64, to: u64) -> Result<PathBuf, TrailError> {
+    let (kept, kept_in) = create_beside(path)?;
+    let mut block = vec![0; segment::READ_BYTES];
+    let mut at = from;
+    while at < to {
+        let read = segment::read_at_most(file, &mut block, at).map_err(io_error("read", path))?;
+        if read == 0 {
+            break;
+        }
+        kept.write_all_at(block.get(..read).unwrap_or_default(), at - from).map_err(io_error("write", &kept_in))?;
+        at += read as u64;
+    }
+    kept.sync_all().map_err(io_error("sync", &kept_in))?;
+    segment::sync_directory(path.parent().unwrap_or(Path::new("/")))?;
+    Ok(kept_in)
+}
+
+/// The first `<segment>.torn-<n>` that is free.
+fn create_beside(path: &Path) -> Result<(File, PathBuf), TrailError> {
+    let mut number = 1u32;
+    loop {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".torn-{number}"));
+        let kept_in = PathBuf::from(name);
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&kept_in) {
+            Ok(kept) => return Ok((kept, kept_in)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < u32::MAX => number += 1,
+            Err(error) => return Err(io_error("create", &kept_in)(error)),
+        }
+    }
+}
