@@ -1,0 +1,217 @@
+//! Bad input: a message with the place and what would be right, and nothing attached or pinned.
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+
+use bailiwick_tests::bounded;
+use bailiwick_tests::declaration::Declaration;
+use bailiwick_tests::instance::{Instance, Setup};
+use bailiwick_tests::requirement::Requirement::Tier2;
+use bailiwick_tests::requirement::require;
+use bailiwick_tests::workload::DEADLINE;
+
+/// A declaration with a fault where the arrow stands, and a word that the message must hold.
+struct Bad {
+    what: &'static str,
+    text: &'static str,
+    says: &'static str,
+}
+
+const BAD: [Bad; 8] = [
+    Bad { what: "no TOML", text: "[agent]\nname = ▸not quoted\n", says: "not TOML" },
+    Bad { what: "a misspelt key", text: "[agent]\nname = \"a\"\n▸ownr = \"x\"\n", says: "owner" },
+    Bad { what: "a misspelt section", text: "[agent]\nname = \"a\"\n[scope.▸fils]\nread = []\n", says: "files" },
+    Bad { what: "another type", text: "[agent]\nname = \"a\"\n[scope.files]\nread = ▸\"/tmp\"\n", says: "read" },
+    Bad { what: "an unknown set", text: "[agent]\nname = \"a\"\n[scope]\ninclude = [▸\"bsae\"]\n", says: "base" },
+    Bad {
+        what: "a name in a network grant",
+        text: "[agent]\nname = \"a\"\n[scope.network]\nconnect = [▸\"example.com:443\"]\n",
+        says: "example.com",
+    },
+    Bad {
+        what: "a response that is not there yet",
+        text: "[agent]\nname = \"a\"\n[respond]\nout_of_scope = ▸\"kill\"\n",
+        says: "alert",
+    },
+    Bad {
+        what: "a bad port",
+        text: "[agent]\nname = \"a\"\n[scope.network]\nconnect = [▸\"127.0.0.1:99999\"]\n",
+        says: "port",
+    },
+];
+
+impl Bad {
+    /// The text without the arrow, and the line and column where it stood.
+    fn parts(&self) -> (String, usize, usize) {
+        let (before, after) = self.text.split_once('▸').expect("an arrow");
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        (format!("{before}{after}"), line, column)
+    }
+}
+
+fn nothing_pinned(instance: &Instance) {
+    let pins = instance.pins();
+    assert!(!pins.exists() || pins.read_dir().unwrap().next().is_none(), "pins are left in {}", pins.display());
+}
+
+#[test]
+fn check_names_file_line_column_and_what_would_be_right() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    for bad in BAD {
+        let (text, line, column) = bad.parts();
+        let instance = Setup::new().file("agents.d/a.toml", &text).prepare();
+        let file = instance.config("agents.d/a.toml");
+        let said = instance.call(&format!("check {}", file.display()));
+        let output = said.stdout.clone() + &said.stderr;
+        assert_eq!(said.code(), Some(2), "{}: {output}", bad.what);
+        let place = format!("{}:{line}:{column}", file.display());
+        assert!(output.contains(&place), "{}: {place} is not in {output}", bad.what);
+        assert!(output.contains(bad.says), "{}: {:?} is not in {output}", bad.what, bad.says);
+    }
+}
+
+#[test]
+fn the_daemon_refuses_to_start_with_a_bad_declaration_and_leaves_nothing() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    for bad in BAD {
+        let (text, line, column) = bad.parts();
+        let instance = Setup::new().file("agents.d/a.toml", &text).prepare();
+        let said = instance.refused();
+        assert_eq!(said.code(), Some(2), "{}: {}", bad.what, said.stderr);
+        let place = format!("agents.d/a.toml:{line}:{column}");
+        assert!(said.stderr.contains(&place), "{}: {place} is not in {}", bad.what, said.stderr);
+        nothing_pinned(&instance);
+    }
+}
+
+#[test]
+fn two_agents_of_one_name_and_two_that_recognise_the_same_are_refused() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let same = Declaration::new("same");
+    let instance = Setup::new().agent(&same).file("agents.d/other.toml", same.text()).prepare();
+    let said = instance.refused();
+    assert_eq!(said.code(), Some(2), "{}", said.stderr);
+    assert!(said.stderr.contains("same.toml") && said.stderr.contains("other.toml:2:"), "{}", said.stderr);
+
+    let program = PathBuf::from("/opt/agent");
+    let instance = Setup::new()
+        .agent(&Declaration::new("one").executable(&program))
+        .agent(&Declaration::new("two").executable(&program))
+        .prepare();
+    let said = instance.refused();
+    assert_eq!(said.code(), Some(2), "{}", said.stderr);
+    assert!(said.stderr.contains("one") && said.stderr.contains("two"), "{}", said.stderr);
+}
+
+#[test]
+fn a_good_declaration_is_good() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let good = Declaration::new("good").with("[scope]\ninclude = [\"base\"]\n[scope.files]\nread = [\"/srv/**\"]\n");
+    let instance = Setup::new().agent(&good).prepare();
+    let file = instance.config("agents.d/good.toml");
+    let checked = instance.call(&format!("check {}", file.display()));
+    assert_eq!(checked.code(), Some(0), "{}{}", checked.stdout, checked.stderr);
+    let explained = instance.call(&format!("check {} --explain /srv/a/b", file.display())).success();
+    assert!(explained.stdout.contains("/srv/**"), "{}", explained.stdout);
+}
+
+#[test]
+fn a_bad_reload_keeps_what_was_in_force_and_says_so() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let instance = Instance::start(&[Declaration::new("kept")]);
+    let (text, line, column) = BAD[1].parts();
+    instance.write("agents.d/new.toml", &text);
+    let said = instance.call("reload");
+    assert_eq!(said.code(), Some(2), "{}{}", said.stdout, said.stderr);
+    let place = format!("agents.d/new.toml:{line}:{column}");
+    assert!(said.stderr.contains(&place), "{place} is not in {}", said.stderr);
+    let agents = instance.json("agents --json");
+    assert_eq!(agents["items"].as_array().unwrap().len(), 1, "{agents}");
+    instance.run("kept", &["/bin/true"]).success();
+
+    instance.write("agents.d/new.toml", Declaration::new("new").text());
+    instance.call("reload").success();
+    instance.run("new", &["/bin/true"]).success();
+    let trail = instance.synced_trail();
+    assert_eq!(trail.event("config.change").len(), 1, "the reload that was refused changed nothing");
+}
+
+#[test]
+fn a_second_daemon_on_the_same_state_is_refused_and_the_first_goes_on() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let instance = Instance::start(&[Declaration::new("first")]);
+    let said = instance.refused();
+    assert_ne!(said.code(), Some(0));
+    assert!(
+        said.stderr.contains(&instance.state().display().to_string()) || said.stderr.contains("already"),
+        "{}",
+        said.stderr
+    );
+    instance.run("first", &["/bin/true"]).success();
+    assert_eq!(instance.synced_trail().sessions().len(), 1);
+}
+
+#[test]
+fn without_privilege_the_daemon_says_what_it_lacks_and_exits_77() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let instance = Setup::new().prepare();
+    for dir in ["", "config", "config/agents.d", "config/grants.d", "state", "run"] {
+        std::os::unix::fs::chown(instance.place().join(dir), Some(65534), Some(65534)).unwrap();
+    }
+    // The program may lie where this user cannot go.
+    let program = instance.place().join("bailiwick");
+    std::fs::copy(bailiwick_tests::workload::bailiwick(), &program).unwrap();
+    let mut command = std::process::Command::new(program);
+    command.arg("daemon").uid(65534).gid(65534);
+    for (name, value) in instance.command(&[""; 0]).get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let said = bounded::run(&mut command, DEADLINE);
+    assert_eq!(said.code(), Some(77), "{}", said.stderr);
+    assert!(said.stderr.contains("CAP_BPF") || said.stderr.contains("root"), "{}", said.stderr);
+    nothing_pinned(&instance);
+}
+
+#[test]
+fn without_a_bpffs_the_daemon_says_what_to_do() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let place = bailiwick_tests::workload::Place::new();
+    let instance = Setup::new().env("BAILIWICK_PIN_DIR", place.join("no-bpffs")).prepare();
+    let said = instance.refused();
+    assert_ne!(said.code(), Some(0));
+    assert!(said.stderr.contains("bpffs") || said.stderr.contains("bpf file system"), "{}", said.stderr);
+    assert!(said.stderr.contains("mount"), "the remedy is missing: {}", said.stderr);
+}
+
+#[test]
+fn a_ring_size_that_cannot_be_is_refused() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    for size in ["0", "5000", "many"] {
+        let instance = Setup::new().env("BAILIWICK_RING_BYTES", size).prepare();
+        let said = instance.refused();
+        assert_eq!(said.code(), Some(2), "{size}: {}", said.stderr);
+        nothing_pinned(&instance);
+    }
+}

@@ -1,0 +1,74 @@
+//! What the sensor says of itself.
+
+use bailiwick_tests::declaration::Declaration;
+use bailiwick_tests::instance::Instance;
+use bailiwick_tests::requirement::Requirement::Tier2;
+use bailiwick_tests::requirement::require;
+
+/// What is observed on any kernel that the tests run on.
+const OBSERVED: [&str; 6] =
+    ["process.fork", "process.exec", "process.exit", "file.open", "file.create", "network.connect"];
+
+#[test]
+fn doctor_names_the_hook_and_the_blind_spots_of_each_observation() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let instance = Instance::start(&[]);
+    let doctor = instance.json("doctor --json");
+    assert_eq!(doctor["tier"], 2, "{doctor}");
+    let observations = doctor["observations"].as_array().unwrap();
+    for event in OBSERVED {
+        let found = observations.iter().find(|observation| observation["event"] == event);
+        let observation = found.unwrap_or_else(|| panic!("{event} is missing: {doctor}"));
+        let hook = observation["hook"].as_str().unwrap_or_default();
+        assert!(hook.contains("tp_btf"), "{event}: {observation}");
+        assert!(observation["guarantee"].as_str().is_some_and(|text| !text.is_empty()), "{event}: {observation}");
+        assert!(observation["blind_spots"].is_array(), "{event}: {observation}");
+    }
+    let text = instance.call("doctor").success().stdout;
+    assert!(OBSERVED.iter().all(|event| text.contains(event)), "{text}");
+}
+
+#[test]
+fn the_trail_begins_with_what_the_sensor_can_see_and_ends_with_its_stop() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let mut instance = Instance::start(&[Declaration::new("idle")]);
+    let start = instance.synced_trail().event("sensor.start").only()["attributes"].clone();
+    assert!(start["bailiwick.sensor.hooks"].as_array().is_some_and(|hooks| !hooks.is_empty()), "{start}");
+    assert!(start["bailiwick.sensor.blind_spots"].is_array(), "{start}");
+    assert_eq!(instance.stop(), Some(0));
+    instance.start_daemon();
+    let trail = instance.synced_trail();
+    assert_eq!((trail.event("sensor.start").len(), trail.event("sensor.stop").len()), (2, 1));
+    let sequence: Vec<_> = trail.0.iter().map(|entry| entry["seq"].as_u64().unwrap()).collect();
+    assert!(sequence.is_sorted_by(|one, next| one + 1 == *next), "{sequence:?}");
+}
+
+#[test]
+fn status_is_healthy_and_says_how_much_is_in_the_trail() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let instance = Instance::start(&[]);
+    let status = instance.json("status --json");
+    assert_eq!((&status["healthy"], &status["lost"]), (&true.into(), &0.into()), "{status}");
+    assert!(status["reasons"].as_array().unwrap().is_empty(), "{status}");
+    assert!(status["blind_spots"].is_array() && status["export"].as_array().unwrap().is_empty(), "{status}");
+    assert_eq!(status["trail"]["entries"], instance.trail().len() as u64);
+}
+
+#[test]
+fn without_a_daemon_every_question_exits_69() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let instance = bailiwick_tests::instance::Setup::new().prepare();
+    for question in ["status", "sync", "doctor", "agents", "sessions", "tail --since start --no-follow"] {
+        let said = instance.call(question);
+        assert_eq!(said.code(), Some(69), "{question}: {}", said.stderr);
+        assert!(said.stderr.contains("bailiwick daemon"), "{question}: the remedy is missing: {}", said.stderr);
+    }
+}

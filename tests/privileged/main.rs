@@ -1,0 +1,14 @@
+//! Tests on the live kernel: each does the real thing and looks for it in the trail.
+//!
+//! They need root and a kernel that lets the sensor attach; where that is missing each says so and passes. Every test has
+//! an instance of its own, and marks, signals and monitors only what it made itself.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod config;
+mod doctor;
+mod file;
+mod gate;
+mod network;
+mod process;
+mod session;

@@ -1,0 +1,123 @@
+//! A real OpenTelemetry receiver on loopback, `ddapm-test-agent`, and what arrived there.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::bounded::{self, Running};
+use crate::{http, workload};
+
+/// A Python program starts in about a second; two busy cores take longer.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
+
+/// The receiver; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Receiver {
+    _process: Running,
+    http: SocketAddr,
+    grpc: SocketAddr,
+}
+
+impl Receiver {
+    /// Starts it on free ports, and waits until it answers.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    #[must_use]
+    pub fn start() -> Self {
+        // Bound all at once, so that they differ; free again before the receiver takes them.
+        let listeners = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+        let [own, http, grpc] = listeners.map(|listener| listener.local_addr().unwrap());
+        let mut command = Command::new(workload::venv().join("bin/ddapm-test-agent"));
+        command.args(["--host", "127.0.0.1", "--port", &own.port().to_string()]);
+        command.args(["--otlp-http-port", &http.port().to_string(), "--otlp-grpc-port", &grpc.port().to_string()]);
+        let process = Running::start(&mut command);
+        let answers = || matches!(http::get(http, "/test/session/logs"), Ok((200, _)));
+        bounded::until("the receiver answers", STARTS_WITHIN, answers);
+        Self { _process: process, http, grpc }
+    }
+
+    /// What to set `OTEL_EXPORTER_OTLP_ENDPOINT` to for OTLP over HTTP.
+    pub fn http_endpoint(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    /// What to set `OTEL_EXPORTER_OTLP_ENDPOINT` to for OTLP over gRPC.
+    pub fn grpc_endpoint(&self) -> String {
+        format!("http://{}", self.grpc)
+    }
+
+    /// Every log record that arrived, repeats included.
+    pub fn log_records(&self) -> Vec<Value> {
+        leaves(&self.received("logs"), ["resource_logs", "scope_logs", "log_records"])
+    }
+
+    /// Every span that arrived, repeats included.
+    pub fn spans(&self) -> Vec<Value> {
+        leaves(&self.received("traces"), ["resource_spans", "scope_spans", "spans"])
+    }
+
+    /// Every metric that arrived.
+    pub fn metrics(&self) -> Vec<Value> {
+        leaves(&self.received("metrics"), ["resource_metrics", "scope_metrics", "metrics"])
+    }
+
+    fn received(&self, signal: &str) -> Value {
+        let (status, body) = http::get(self.http, &format!("/test/session/{signal}")).unwrap();
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+        serde_json::from_slice(&body).unwrap()
+    }
+}
+
+/// The elements three lists down, in every request.
+fn leaves(requests: &Value, [outer, middle, inner]: [&str; 3]) -> Vec<Value> {
+    let list = |value: &Value, name: &str| value[name].as_array().cloned().unwrap_or_default();
+    let requests = requests.as_array().cloned().unwrap_or_default();
+    let outer = requests.iter().flat_map(|request| list(request, outer));
+    let middle = outer.flat_map(|resource| list(&resource, middle));
+    middle.flat_map(|scope| list(&scope, inner)).collect()
+}
+
+/// An attribute's value, whatever its type, as text; protobuf's JSON writes 64-bit integers as strings.
+pub fn attribute(of: &Value, key: &str) -> Option<String> {
+    let found = of["attributes"].as_array()?.iter().find(|attribute| attribute["key"] == key)?;
+    let value = found["value"].as_object()?.values().next()?;
+    Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+}
+
+/// The different values of an attribute.
+///
+/// # Panics
+///
+/// If one of `of` lacks it.
+pub fn distinct(of: &[Value], key: &str) -> BTreeSet<String> {
+    of.iter().map(|one| attribute(one, key).unwrap_or_else(|| panic!("no {key}: {one}"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{attribute, distinct, leaves};
+
+    #[test]
+    fn records_are_found_in_every_request() {
+        let record = |uid: &str| json!({"attributes": [{"key": "log.record.uid", "value": {"string_value": uid}}]});
+        let request = |records| json!({"resource_logs": [{"scope_logs": [{"log_records": records}]}]});
+        let requests = json!([request(vec![record("a"), record("b")]), request(vec![record("b")])]);
+        let records = leaves(&requests, ["resource_logs", "scope_logs", "log_records"]);
+        assert_eq!(records.len(), 3);
+        assert_eq!(distinct(&records, "log.record.uid").len(), 2);
+    }
+
+    #[test]
+    fn an_attribute_of_any_type_is_text() {
+        let span = json!({"attributes": [{"key": "process.pid", "value": {"int_value": "7"}}]});
+        assert_eq!(attribute(&span, "process.pid").as_deref(), Some("7"));
+        assert_eq!(attribute(&span, "other"), None);
+    }
+}
