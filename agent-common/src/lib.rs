@@ -5,6 +5,7 @@
 //! it needs.
 #![no_std]
 
+pub mod call;
 pub mod file;
 pub mod maps;
 pub mod network;

@@ -74,10 +74,62 @@ kinds! {
     Open = 5,
     /// A connection was asked for: [`crate::network::Connect`].
     Connect = 6,
+    /// A name of a file was removed: [`crate::call::Act`], as all up to the next that says otherwise.
+    Unlink = 7,
+    /// A file was given another name.
+    Rename = 8,
+    /// A file was given one more name.
+    Link = 9,
+    /// A symbolic link was made.
+    Symlink = 10,
+    /// A directory was made.
+    Mkdir = 11,
+    /// A directory was removed.
+    Rmdir = 12,
+    /// A device, a pipe, a socket or a file was made by `mknod`.
+    Mknod = 13,
+    /// A file's length was set.
+    Truncate = 14,
+    /// A file's mode was set.
+    Chmod = 15,
+    /// A file's owner was set.
+    Chown = 16,
+    /// An extended attribute of a file was set or removed.
+    Xattr = 17,
+    /// The tree of mounts was changed.
+    Mount = 18,
+    /// Another process was traced, or its memory reached.
+    Ptrace = 19,
+    /// A signal was sent to a process outside the session.
+    Signal = 20,
+    /// A user or group id was set.
+    Setid = 21,
+    /// Capabilities were set.
+    Capset = 22,
+    /// A namespace, or a root directory, was made or entered.
+    Namespace = 23,
+    /// The system call `bpf`.
+    Bpf = 24,
+    /// A kernel module was loaded or removed.
+    Module = 25,
+    /// Another kernel was loaded.
+    Kexec = 26,
+    /// A key of the kernel's key rings was asked for.
+    Keyctl = 27,
+    /// A file that lies in memory alone was made.
+    Memfd = 28,
+    /// A performance counter was opened.
+    Perf = 29,
+    /// An io_uring was made.
+    IoUringSetup = 30,
+    /// A file was mapped to be executed: [`crate::file::Open`].
+    MapExec = 31,
+    /// A file was mapped so that writing reaches it: [`crate::file::Open`].
+    MapWrite = 32,
 }
 
 /// Room for the counters that are kept by kind: one more than the highest number.
-pub const KINDS: u32 = 16;
+pub const KINDS: u32 = 64;
 
 wire! {
     /// The head of each string behind a body.
@@ -107,6 +159,8 @@ pub enum StringTag {
     Arguments,
     /// One environment variable, `KEY=VALUE`.
     Environment,
+    /// What else the process gave in words: the target of a symbolic link, the name of a module.
+    Text,
 }
 
 impl StringTag {
@@ -118,6 +172,7 @@ impl StringTag {
             Self::Directory => 3,
             Self::Arguments => 4,
             Self::Environment => 5,
+            Self::Text => 6,
         }
     }
 
@@ -129,6 +184,7 @@ impl StringTag {
             3 => Some(Self::Directory),
             4 => Some(Self::Arguments),
             5 => Some(Self::Environment),
+            6 => Some(Self::Text),
             _ => None,
         }
     }

@@ -3,6 +3,7 @@
 use core::ffi::c_void;
 use core::ptr;
 
+use agent_common::call::ROUTES;
 use agent_common::file::OpenKey;
 use agent_common::maps::{Decision, FileId, Fold, Loss, LossKey, Member, Opened, Recognition};
 use agent_common::record::KINDS;
@@ -10,7 +11,7 @@ use aya_ebpf::Global;
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE, task_struct};
 use aya_ebpf::helpers::{bpf_task_storage_delete, bpf_task_storage_get};
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf};
 
 /// A BPF task storage map: aya-ebpf has no type for one.
 #[repr(C)]
@@ -108,6 +109,10 @@ pub static ADOPT: HashMap<u32, Member> = HashMap::with_max_entries(16_384, 0);
 #[map]
 pub static ENVIRONMENT: HashMap<[u8; 64], u8> = HashMap::with_max_entries(64, 0);
 
+/// The programs that handle system calls, by [`agent_common::call::Route`].
+#[map]
+pub static HANDLERS: ProgramArray = ProgramArray::with_max_entries(ROUTES, 0);
+
 /// Numbers that the daemon reads and sets; see [`State`].
 #[map]
 pub static STATE: Array<u64> = Array::with_max_entries(16, 0);
@@ -204,7 +209,7 @@ macro_rules! scratch {
 scratch! {
     /// Of the exec hook.
     SCRATCH_EXEC
-    /// Of the system-call hook.
+    /// Of the system-call hook and the programs that it hands over to.
     SCRATCH_CALL
     /// Of the iterator over files.
     SCRATCH_FILES

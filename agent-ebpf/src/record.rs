@@ -7,7 +7,7 @@ use core::hint::black_box;
 
 use agent_common::maps::{LOSS_RING, Loss, LossKey};
 use agent_common::record::STRING_CUT;
-use agent_common::{RecordHeader, RecordKind, StringHeader, StringTag};
+use agent_common::{RecordHeader, StringHeader, StringTag};
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use aya_ebpf::helpers::generated::{
@@ -38,10 +38,10 @@ pub enum Urgency {
 
 /// The header of a record about what `who` does.
 #[inline(always)]
-pub fn header(kind: RecordKind, who: Who, session: u64, exec_number: u32, flags: u16) -> RecordHeader {
+pub fn header(kind: u16, who: Who, session: u64, exec_number: u32, flags: u16) -> RecordHeader {
     RecordHeader {
         len_bytes: 0,
-        kind: kind.to_wire(),
+        kind,
         flags,
         // SAFETY: the helper takes nothing.
         time_boot_ns: unsafe { bpf_ktime_get_boot_ns() },
@@ -89,12 +89,12 @@ pub struct Builder {
 const FURTHEST: u32 = 0x3fff;
 const STRING_BYTES: u32 = 0x1fff;
 
-/// What a string that the process gave is known by.
+/// A string that the process gave, as it stands in a record.
 pub struct Given {
+    at: *const u8,
+    len_bytes: u32,
     /// Its first byte; 0 where it is empty.
     pub first: u8,
-    /// A keyed hash of it.
-    pub hash: u64,
 }
 
 #[repr(C)]
@@ -206,34 +206,33 @@ impl Builder {
     ///
     /// An address that cannot be read gives an empty string: the call failed for just that (EFAULT).
     #[inline(always)]
-    pub fn user_string(&mut self, tag: StringTag, address: u64) -> Result<Given, Unreadable> {
-        // SAFETY: `room` has PATH_BYTES behind it.
-        let read = unsafe { bpf_probe_read_user_str(self.room().cast(), PATH_BYTES as u32, address as *const c_void) };
-        let len = if read > 0 { (read as u32 - 1) & (PATH_BYTES as u32 - 1) } else { 0 };
+    pub fn user_string(&mut self, tag: StringTag, address: u64) -> Given {
         let at = self.room();
+        // SAFETY: `room` has PATH_BYTES behind it.
+        let read = unsafe { bpf_probe_read_user_str(at.cast(), PATH_BYTES as u32, address as *const c_void) };
+        let len_bytes = if read > 0 { (read as u32 - 1) & (PATH_BYTES as u32 - 1) } else { 0 };
         // SAFETY: one byte of the buffer.
-        let first = if len > 0 { unsafe { *at } } else { 0 };
-        let hash = self.hash_of(at, len)?;
-        self.close(tag, len, len == PATH_BYTES as u32 - 1);
-        Ok(Given { first, hash })
+        let first = if len_bytes > 0 { unsafe { *at } } else { 0 };
+        self.close(tag, len_bytes, len_bytes == PATH_BYTES as u32 - 1);
+        Given { at, len_bytes, first }
     }
 
     /// A keyed hash of a string of the record. It is copied to where it stands aligned: the path's buffer, which is not in
     /// use yet.
     #[inline(always)]
-    fn hash_of(&mut self, string: *const u8, len: u32) -> Result<u64, Unreadable> {
+    pub fn hash_of(&mut self, given: &Given) -> Result<u64, Unreadable> {
         const LAST_WORD: u32 = PATH_BYTES as u32 - 8;
         // SAFETY: the path's buffer is aligned and has more than PATH_BYTES.
         let (aligned, failed) = unsafe {
             let aligned = core::ptr::addr_of_mut!((*self.scratch).path).cast::<u8>();
-            aligned.add((black_box(len) & LAST_WORD) as usize).cast::<u64>().write(0);
-            let len = black_box(len) & (PATH_BYTES as u32 - 1);
-            (aligned, bpf_probe_read_kernel(aligned.cast(), len, string.cast()))
+            aligned.add((black_box(given.len_bytes) & LAST_WORD) as usize).cast::<u64>().write(0);
+            let len = black_box(given.len_bytes) & (PATH_BYTES as u32 - 1);
+            (aligned, bpf_probe_read_kernel(aligned.cast(), len, given.at.cast()))
         };
         if failed != 0 {
             return Err(Unreadable);
         }
-        Ok(hash_string(aligned.cast(), len))
+        Ok(hash_string(aligned.cast(), given.len_bytes))
     }
 
     /// Adds a string of the kernel's, up to its NUL.

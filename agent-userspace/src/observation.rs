@@ -1,6 +1,8 @@
 //! The one table of what is observed: name, family, grant, hook, what it guarantees and what it cannot see. Documents,
 //! `doctor` and the sensor's start derive from it.
 
+use agent_common::RecordKind;
+
 /// An observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observation {
@@ -141,6 +143,92 @@ pub const OBSERVATIONS: &[Observation] = &[
         ],
     },
 ];
+
+/// The event that a kind of record becomes; an open that creates is `file.create` instead.
+pub fn event_of(kind: RecordKind) -> &'static str {
+    match kind {
+        RecordKind::Fork => "process.fork",
+        RecordKind::Exec | RecordKind::ExecFailed => "process.exec",
+        RecordKind::Exit => "process.exit",
+        RecordKind::Open => "file.open",
+        RecordKind::Mknod => "file.create",
+        RecordKind::Unlink => "file.unlink",
+        RecordKind::Rename => "file.rename",
+        RecordKind::Link => "file.link",
+        RecordKind::Symlink => "file.symlink",
+        RecordKind::Mkdir => "file.mkdir",
+        RecordKind::Rmdir => "file.rmdir",
+        RecordKind::Truncate => "file.truncate",
+        RecordKind::Chmod => "file.chmod",
+        RecordKind::Chown => "file.chown",
+        RecordKind::Xattr => "file.xattr",
+        RecordKind::Mount => "file.mount",
+        RecordKind::MapExec => "file.map_exec",
+        RecordKind::MapWrite => "file.map_write",
+        RecordKind::Connect => "network.connect",
+        RecordKind::Ptrace => "privilege.ptrace",
+        RecordKind::Signal => "privilege.signal",
+        RecordKind::Setid => "privilege.setid",
+        RecordKind::Capset => "privilege.capset",
+        RecordKind::Namespace => "privilege.namespace",
+        RecordKind::Bpf => "privilege.bpf",
+        RecordKind::Module => "privilege.module",
+        RecordKind::Kexec => "privilege.kexec",
+        RecordKind::Keyctl => "privilege.keyctl",
+        RecordKind::Memfd => "privilege.memfd",
+        RecordKind::Perf => "privilege.perf",
+        RecordKind::IoUringSetup => "io_uring.setup",
+    }
+}
+
+/// What judges an act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// Each of its names, as written to.
+    Write,
+    /// The privilege of that name.
+    Privilege(&'static str),
+    /// Nothing, or what its own kind of record is judged by.
+    Otherwise,
+}
+
+/// What judges the acts of a kind.
+pub fn judged_by(kind: RecordKind) -> Judged {
+    match kind {
+        RecordKind::Mknod
+        | RecordKind::Unlink
+        | RecordKind::Rename
+        | RecordKind::Link
+        | RecordKind::Symlink
+        | RecordKind::Mkdir
+        | RecordKind::Rmdir
+        | RecordKind::Truncate
+        | RecordKind::Chmod
+        | RecordKind::Chown
+        | RecordKind::Xattr => Judged::Write,
+        RecordKind::Mount => Judged::Privilege("mount"),
+        RecordKind::Ptrace => Judged::Privilege("ptrace"),
+        RecordKind::Signal => Judged::Privilege("signal"),
+        RecordKind::Setid => Judged::Privilege("setid"),
+        RecordKind::Capset => Judged::Privilege("capset"),
+        RecordKind::Namespace => Judged::Privilege("namespace"),
+        RecordKind::Bpf => Judged::Privilege("bpf"),
+        RecordKind::Module => Judged::Privilege("module"),
+        RecordKind::Kexec => Judged::Privilege("kexec"),
+        RecordKind::Keyctl => Judged::Privilege("keyctl"),
+        RecordKind::Memfd => Judged::Privilege("memfd"),
+        RecordKind::Perf => Judged::Privilege("perf"),
+        RecordKind::Fork
+        | RecordKind::Exec
+        | RecordKind::ExecFailed
+        | RecordKind::Exit
+        | RecordKind::Open
+        | RecordKind::MapExec
+        | RecordKind::MapWrite
+        | RecordKind::Connect
+        | RecordKind::IoUringSetup => Judged::Otherwise,
+    }
+}
 
 /// What tier 2 cannot see whatever is asked of it: stands in `doctor`, `status` and `sensor.start`.
 pub fn blind_spots() -> Vec<String> {

@@ -3,26 +3,36 @@
 //! Hook: `tp_btf/sys_exit`, one for all: the number and the arguments still stand in the registers, the result is known,
 //! and what was opened or connected is there to be asked. It taxes every call of every process on the host, so it is
 //! attached only while a session lives. Sees 64-bit and 32-bit calls. Misses what leaves no system call: io_uring.
+//!
+//! The hook itself only turns away: by the number, then by membership. What is left goes to the program that handles the
+//! call ([`Route`]), each verified on its own; they share the hook's guard against recursion, and so its working memory.
+
+use core::hint::black_box;
 
 use aya_ebpf::bindings::task_struct;
 use aya_ebpf::helpers::bpf_get_current_task_btf;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
+use agent_common::call::{ABSENT, CALLS, NUMBERS, PathArgument, places};
 use agent_common::maps::{LOSS_READ, Member};
+use agent_common::record::KINDS;
 use agent_common::{RecordHeader, RecordKind};
 
-use super::{file, network, process};
+use super::{act, file, network, process};
 use crate::kernel::offsets::{
     FDTABLE_FD, FDTABLE_MAX_FDS, FILE_PATH_DENTRY, FILE_PATH_MNT, FILES_FDT, FS_PWD_DENTRY, FS_PWD_MNT, REGS_AX,
-    REGS_BX, REGS_CX, REGS_DI, REGS_DX, REGS_R10, REGS_SI, TASK_FILES, TASK_FS,
+    REGS_BP, REGS_BX, REGS_CX, REGS_DI, REGS_DX, REGS_R8, REGS_R9, REGS_R10, REGS_SI, TASK_FILES, TASK_FS,
 };
 use crate::kernel::path::Place;
 use crate::kernel::task::{Who, is_compat};
 use crate::kernel::{Unreadable, field, read, read_at};
-use crate::maps::{SCRATCH_CALL, Scratch};
+use crate::maps::{HANDLERS, SCRATCH_CALL, Scratch};
 use crate::member;
 use crate::record::{count_lost, header};
+
+/// The working directory in the place of a descriptor.
+pub const AT_FDCWD: u64 = -100i64 as u64;
 
 /// A system call of a member, at its exit.
 pub struct Call {
@@ -30,13 +40,56 @@ pub struct Call {
     pub task: *mut task_struct,
     /// Its membership.
     pub member: Member,
-    /// Its arguments.
-    pub arguments: [u64; 4],
+    /// Its place in the table of calls, from 1.
+    pub place: u32,
+    /// Whether it is a 32-bit call.
+    pub narrow: bool,
+    /// Its arguments; the last two are no arguments.
+    pub arguments: [u64; 8],
     /// What it returned: a negative errno on failure.
     pub result: i64,
 }
 
 impl Call {
+    /// The call whose exit this is; `None` where nobody observes it, or the task is in no session.
+    #[inline(always)]
+    fn of(ctx: &BtfTracePointContext) -> Option<Self> {
+        let regs: *const core::ffi::c_void = ctx.arg(0);
+        // SAFETY: the helper takes nothing.
+        let task: *mut task_struct = unsafe { bpf_get_current_task_btf() }.cast();
+        let narrow = is_compat(task);
+        let place = place(regs, narrow);
+        if place == 0 {
+            return None;
+        }
+        let member = member::of(task)?;
+        // SAFETY: `regs` is BTF-typed, and the offsets are those of its fields.
+        let arguments = unsafe {
+            if narrow {
+                [&REGS_BX, &REGS_CX, &REGS_DX, &REGS_SI, &REGS_DI, &REGS_BP, &REGS_BP, &REGS_BP]
+                    .map(|register| u64::from(field::<u32, _>(regs, register)))
+            } else {
+                [&REGS_DI, &REGS_SI, &REGS_DX, &REGS_R10, &REGS_R8, &REGS_R9, &REGS_R9, &REGS_R9]
+                    .map(|register| field::<u64, _>(regs, register))
+            }
+        };
+        Some(Self { task, member: *member, place, narrow, arguments, result: ctx.arg(1) })
+    }
+
+    /// The argument in that place; 0 where there is none.
+    #[inline(always)]
+    pub fn argument(&self, place: u8) -> u64 {
+        // SAFETY: there are eight.
+        unsafe { *self.arguments.as_ptr().add((black_box(u64::from(place)) & 7) as usize) }
+    }
+
+    /// What the table says of it.
+    #[inline(always)]
+    pub fn shape(&self) -> Shape {
+        // SAFETY: as many stand there as the mask lets through.
+        unsafe { *SHAPES.as_ptr().add((black_box(u64::from(self.place)) & 0xff) as usize) }
+    }
+
     /// The errno; 0 for a call that succeeded.
     #[inline(always)]
     pub fn errno(&self) -> u32 {
@@ -55,6 +108,12 @@ impl Call {
     /// The header of a record about this call.
     #[inline(always)]
     pub fn header(&self, kind: RecordKind) -> RecordHeader {
+        self.header_of(kind.to_wire())
+    }
+
+    /// The header of a record of the kind with that number.
+    #[inline(always)]
+    pub fn header_of(&self, kind: u16) -> RecordHeader {
         header(
             kind,
             Who::of(self.task),
@@ -87,11 +146,10 @@ impl Call {
     /// directory.
     #[inline(always)]
     pub fn directory(&self, fd: u64, given_first: u8) -> Result<Option<Place>, Unreadable> {
-        const AT_FDCWD: i32 = -100;
         if given_first == b'/' {
             return Ok(None);
         }
-        if fd as i32 != AT_FDCWD {
+        if fd as i32 != AT_FDCWD as i32 {
             let Ok(file) = self.file(fd) else { return Ok(None) };
             return Ok(Some(Place { mnt: read(file, &FILE_PATH_MNT)?, dentry: read(file, &FILE_PATH_DENTRY)? }));
         }
@@ -103,107 +161,113 @@ impl Call {
     }
 }
 
-/// What a number means. Numbers differ between 64-bit and 32-bit calls; meanings do not.
-#[derive(Clone, Copy, PartialEq)]
-enum Meaning {
-    Open,
-    OpenAt,
-    OpenAt2,
-    Creat,
-    OpenByHandle,
-    Connect,
-    SocketCall,
-    Execve,
-    ExecveAt,
+/// What the table says of a call, in numbers.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Shape {
+    /// The kind of its record.
+    pub kind: u16,
+    /// Its route.
+    pub route: u8,
+    /// The argument that is a descriptor of the object.
+    pub object: u8,
+    /// The paths.
+    pub paths: [PathArgument; 2],
+    /// The argument that is some other string.
+    pub text: u8,
+    /// The argument that is the process it is done to.
+    pub target: u8,
 }
 
-#[inline(always)]
-fn meaning_64(number: u64) -> Option<Meaning> {
-    match number {
-        2 => Some(Meaning::Open),
-        42 => Some(Meaning::Connect),
-        59 => Some(Meaning::Execve),
-        85 => Some(Meaning::Creat),
-        257 => Some(Meaning::OpenAt),
-        304 => Some(Meaning::OpenByHandle),
-        322 => Some(Meaning::ExecveAt),
-        437 => Some(Meaning::OpenAt2),
-        _ => None,
+static WIDE: [u8; NUMBERS] = places(false);
+static NARROW: [u8; NUMBERS] = places(true);
+static SHAPES: [Shape; 256] = shapes();
+
+const fn shapes() -> [Shape; 256] {
+    const NO_PATH: PathArgument = PathArgument { directory: ABSENT, name: ABSENT };
+    let mut shapes =
+        [Shape { kind: 0, route: 0, object: ABSENT, paths: [NO_PATH; 2], text: ABSENT, target: ABSENT }; 256];
+    let mut at = 0;
+    while at < CALLS.len() {
+        let call = &CALLS[at];
+        let kind = call.kind.to_wire();
+        assert!((kind as u32) < KINDS);
+        shapes[at + 1] = Shape {
+            kind,
+            route: call.route as u8,
+            object: call.object,
+            paths: call.paths,
+            text: call.text,
+            target: call.target,
+        };
+        at += 1;
     }
+    shapes
 }
 
+/// A call's place in the table; 0 for what nobody observes.
 #[inline(always)]
-fn meaning_32(number: u64) -> Option<Meaning> {
-    match number {
-        5 => Some(Meaning::Open),
-        8 => Some(Meaning::Creat),
-        11 => Some(Meaning::Execve),
-        102 => Some(Meaning::SocketCall),
-        295 => Some(Meaning::OpenAt),
-        342 => Some(Meaning::OpenByHandle),
-        358 => Some(Meaning::ExecveAt),
-        362 => Some(Meaning::Connect),
-        437 => Some(Meaning::OpenAt2),
-        _ => None,
+fn place(regs: *const core::ffi::c_void, narrow: bool) -> u32 {
+    // SAFETY: `regs` is BTF-typed, and the offset is that of its field.
+    let number: u64 = unsafe { field(regs, &REGS_AX) };
+    if number >= NUMBERS as u64 {
+        return 0;
     }
+    let number = (black_box(number) & (NUMBERS as u64 - 1)) as usize;
+    let table = if narrow { NARROW.as_ptr() } else { WIDE.as_ptr() };
+    // SAFETY: NUMBERS stand there.
+    u32::from(unsafe { *table.add(number) })
 }
 
-/// The exit of any system call: turned away by its number before anything is looked up, then by membership.
+/// The exit of any system call.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn on_sys_exit(ctx: BtfTracePointContext) -> i32 {
     let regs: *const core::ffi::c_void = ctx.arg(0);
-    // SAFETY: `regs` is BTF-typed, and the offset is that of its field.
-    let number: u64 = unsafe { field(regs, &REGS_AX) };
-    let (wide, narrow) = (meaning_64(number), meaning_32(number));
-    if wide.is_none() && narrow.is_none() {
-        return 0;
-    }
     // SAFETY: the helper takes nothing.
     let task: *mut task_struct = unsafe { bpf_get_current_task_btf() }.cast();
-    let compat = is_compat(task);
-    let Some(meaning) = (if compat { narrow } else { wide }) else { return 0 };
-    let Some(member) = member::of(task) else { return 0 };
-    // SAFETY: as above.
-    let arguments: [u64; 4] = unsafe {
-        if compat {
-            let (a, b, c, d): (u32, u32, u32, u32) =
-                (field(regs, &REGS_BX), field(regs, &REGS_CX), field(regs, &REGS_DX), field(regs, &REGS_SI));
-            [u64::from(a), u64::from(b), u64::from(c), u64::from(d)]
-        } else {
-            [field(regs, &REGS_DI), field(regs, &REGS_SI), field(regs, &REGS_DX), field(regs, &REGS_R10)]
-        }
-    };
-    let call = Call { task, member: *member, arguments, result: ctx.arg(1) };
-    let Some(scratch) = SCRATCH_CALL.get_ptr_mut(0) else { return 0 };
-    let kind = match meaning {
-        Meaning::Connect | Meaning::SocketCall => RecordKind::Connect,
-        Meaning::Execve | Meaning::ExecveAt => RecordKind::ExecFailed,
-        Meaning::Open | Meaning::OpenAt | Meaning::OpenAt2 | Meaning::Creat | Meaning::OpenByHandle => RecordKind::Open,
-    };
-    if report(&call, meaning, scratch).is_err() {
-        count_lost(call.member.session, kind.to_wire(), LOSS_READ);
+    let place = place(regs, is_compat(task));
+    if place == 0 {
+        return 0;
     }
+    let Some(member) = member::of(task) else { return 0 };
+    // SAFETY: as many stand there as the mask lets through.
+    let shape = unsafe { *SHAPES.as_ptr().add((black_box(u64::from(place)) & 0xff) as usize) };
+    // SAFETY: the programs there were made for this hook.
+    let _ = unsafe { HANDLERS.tail_call(&ctx, u32::from(shape.route)) };
+    // Only a call that could not be handed over comes back.
+    count_lost(member.session, shape.kind, LOSS_READ);
     0
 }
 
 #[inline(always)]
-fn report(call: &Call, meaning: Meaning, scratch: *mut Scratch) -> Result<(), Unreadable> {
-    const AT_FDCWD: u64 = -100i64 as u64;
-    const O_CREAT_WRONLY: u64 = 0o101;
-    let [first, second, third, _] = call.arguments;
-    match meaning {
-        Meaning::Open => file::opened(call, scratch, AT_FDCWD, first, second),
-        Meaning::Creat => file::opened(call, scratch, AT_FDCWD, first, O_CREAT_WRONLY),
-        Meaning::OpenAt => file::opened(call, scratch, first, second, third),
-        Meaning::OpenAt2 => {
-            let flags = if call.result < 0 { file::open_how(third) } else { 0 };
-            file::opened(call, scratch, first, second, flags)
-        }
-        Meaning::OpenByHandle => file::opened(call, scratch, first, 0, third),
-        Meaning::Connect => network::connected(call, first, second),
-        Meaning::SocketCall => network::socket_call(call, first, second),
-        Meaning::Execve if call.result < 0 => process::exec_failed(call, scratch, AT_FDCWD, first),
-        Meaning::ExecveAt if call.result < 0 => process::exec_failed(call, scratch, first, second),
-        Meaning::Execve | Meaning::ExecveAt => Ok(()),
+fn handle(ctx: &BtfTracePointContext, handler: impl FnOnce(&Call, *mut Scratch) -> Result<(), Unreadable>) -> i32 {
+    let Some(call) = Call::of(ctx) else { return 0 };
+    let Some(scratch) = SCRATCH_CALL.get_ptr_mut(0) else { return 0 };
+    if handler(&call, scratch).is_err() {
+        count_lost(call.member.session, call.shape().kind, LOSS_READ);
     }
+    0
+}
+
+/// Declares the programs that handle system calls.
+macro_rules! handlers {
+    ($($(#[$meta:meta])* $name:ident: $handler:path;)*) => {
+        $($(#[$meta])* #[btf_tracepoint(function = "sys_exit")]
+        pub fn $name(ctx: BtfTracePointContext) -> i32 {
+            handle(&ctx, $handler)
+        })*
+    };
+}
+
+handlers! {
+    /// `Route::Open`.
+    handle_open: file::open_call;
+    /// `Route::ExecFailed`.
+    handle_exec_failed: process::exec_call;
+    /// `Route::Socket`.
+    handle_socket: network::socket_family_call;
+    /// `Route::Act`.
+    handle_act: act::act;
+    /// `Route::Map`.
+    handle_map: file::map_call;
 }

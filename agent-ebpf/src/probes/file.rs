@@ -1,4 +1,4 @@
-//! Files: open, and create.
+//! Files: open, create, and map.
 //!
 //! Hook: `tp_btf/sys_exit` of `open`, `openat`, `openat2`, `creat` and `open_by_handle_at`. One that succeeded is resolved
 //! from the descriptor it returned, through every mount: the file really opened, whatever the path argument said. One that
@@ -7,25 +7,28 @@
 
 use core::ptr::addr_of_mut;
 
+use agent_common::call::Call as SystemCall;
 use agent_common::file::{
     ACCESS_CREATED, ACCESS_PATH, ACCESS_READ, ACCESS_WRITE, OPEN_INTERNAL, OPEN_NAMELESS, OPEN_UNREACHABLE, Open,
 };
 use agent_common::maps::{Fold, LOSS_ANNOUNCE};
 use agent_common::{RecordKind, StringTag};
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
-use aya_ebpf::helpers::generated::bpf_probe_read_user;
+use aya_ebpf::helpers::generated::{bpf_find_vma, bpf_probe_read_user};
 
-use super::calls::Call;
-use crate::kernel::offsets::{FILE_INODE, FILE_MODE, FILE_PATH_DENTRY, FILE_PATH_MNT, INODE_INO, INODE_SB, SB_DEV};
-use crate::kernel::path::{Hash, Place, is_internal, is_nameless, resolve};
+use super::calls::{AT_FDCWD, Call};
+use crate::kernel::offsets::{
+    FILE_INODE, FILE_MODE, FILE_PATH_DENTRY, FILE_PATH_MNT, INODE_INO, INODE_SB, SB_DEV, VMA_FILE, VMA_FLAGS,
+};
+use crate::kernel::path::{Hash, Place, Resolved, is_internal, is_nameless, resolve};
 use crate::kernel::task::Who;
-use crate::kernel::{Unreadable, read};
+use crate::kernel::{Unreadable, field, read};
 use crate::maps::{FOLDED, Scratch, fetch_add};
 use crate::record::{BPF_NOEXIST, Builder, Urgency, count_lost};
 
 /// The flags in a `struct open_how`; 0 where it cannot be read.
 #[inline(always)]
-pub fn open_how(address: u64) -> u64 {
+fn open_how(address: u64) -> u64 {
     let mut flags = 0u64;
     // SAFETY: eight bytes of our own.
     unsafe { bpf_probe_read_user(addr_of_mut!(flags).cast(), 8, address as *const core::ffi::c_void) };
@@ -34,24 +37,135 @@ pub fn open_how(address: u64) -> u64 {
 
 /// An open, at the exit of the call.
 #[inline(always)]
-pub fn opened(call: &Call, scratch: *mut Scratch, directory_fd: u64, name: u64, flags: u64) -> Result<(), Unreadable> {
-    let (mut record, open) = Builder::begin::<Open>(scratch, call.header(RecordKind::Open));
+pub fn open_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadable> {
+    const OPEN: u32 = SystemCall::place_of("open");
+    const CREAT: u32 = SystemCall::place_of("creat");
+    const OPENAT2: u32 = SystemCall::place_of("openat2");
+    const BY_HANDLE: u32 = SystemCall::place_of("open_by_handle_at");
+    const O_CREAT_WRONLY: u64 = 0o101;
+    let (mut record, open) = begin(call, RecordKind::Open, scratch);
+    if call.result >= 0 {
+        let Some(fold) = succeeded(open, call.file(call.result as u64)?, scratch)? else { return Ok(()) };
+        record.path(StringTag::Path, &fold.path)?;
+        announce(&mut record, fold.fold, open);
+        return Ok(());
+    }
+    let [first, second, third, ..] = call.arguments;
+    let (directory_fd, name, flags) = match call.place {
+        OPEN => (AT_FDCWD, first, second),
+        CREAT => (AT_FDCWD, first, O_CREAT_WRONLY),
+        OPENAT2 => (first, second, open_how(third)),
+        BY_HANDLE => (first, 0, third),
+        _ => (first, second, third),
+    };
+    open.key.errno = call.errno();
+    open.key.access = access_of_flags(flags);
+    failed(&mut record, open, call, scratch, directory_fd, name)
+}
+
+/// A file that was mapped, at the exit of the call: to be executed, or so that writing reaches it.
+#[inline(always)]
+pub fn map_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadable> {
+    const PROT_WRITE: u64 = 2;
+    const PROT_EXEC: u64 = 4;
+    const HIGHEST_ERROR: u64 = 4_095;
+    let [first, _, protection, flags, fd, ..] = call.arguments;
+    // The 32-bit `mmap` has its arguments in memory; the second 32-bit one, and all others, do not.
+    let (protection, flags, fd) =
+        if call.narrow && call.place == MMAP { narrow_mmap(first)? } else { (protection, flags, fd) };
+    if call.result as u64 > u64::MAX - HIGHEST_ERROR || protection & (PROT_EXEC | PROT_WRITE) == 0 {
+        return Ok(());
+    }
+    let Some((file, shared)) = mapped_file(call, flags, fd) else { return Ok(()) };
+    if protection & PROT_EXEC != 0 {
+        mapped(call, RecordKind::MapExec, file, scratch)?;
+    }
+    if protection & PROT_WRITE != 0 && shared {
+        mapped(call, RecordKind::MapWrite, file, scratch)?;
+    }
+    Ok(())
+}
+
+const MMAP: u32 = SystemCall::place_of("mmap");
+
+/// Protection, flags and descriptor of a `struct mmap_arg_struct32`.
+#[inline(always)]
+fn narrow_mmap(address: u64) -> Result<(u64, u64, u64), Unreadable> {
+    let mut given = [0u32; 6];
+    // SAFETY: as many bytes of our own.
+    let failed = unsafe {
+        bpf_probe_read_user(addr_of_mut!(given).cast(), size_of_val(&given) as u32, address as *const core::ffi::c_void)
+    };
+    let [_, _, protection, flags, fd, _] = given;
+    if failed == 0 { Ok((u64::from(protection), u64::from(flags), u64::from(fd))) } else { Err(Unreadable) }
+}
+
+/// The file behind a mapping that a call made or changed, and whether the mapping is shared; `None` where there is none.
+#[inline(always)]
+fn mapped_file(call: &Call, flags: u64, fd: u64) -> Option<(u64, bool)> {
+    const MMAP2: u32 = SystemCall::place_of("mmap2");
+    const MAP_SHARED: u64 = 1;
+    const MAP_ANONYMOUS: u64 = 0x20;
+    if call.place != MMAP && call.place != MMAP2 {
+        let mut found = Found { file: 0, shared: 0 };
+        // SAFETY: `found_mapping` takes a `Found`, which outlives the call.
+        unsafe {
+            bpf_find_vma(
+                call.task.cast(),
+                call.arguments[0],
+                found_mapping as *const () as *mut core::ffi::c_void,
+                addr_of_mut!(found).cast(),
+                0,
+            );
+        }
+        return (found.file != 0).then_some((found.file, found.shared != 0));
+    }
+    if flags & MAP_ANONYMOUS != 0 {
+        return None;
+    }
+    let file = call.file(fd & 0xffff_ffff).ok()?;
+    Some((file, flags & MAP_SHARED != 0))
+}
+
+#[repr(C)]
+struct Found {
+    file: u64,
+    shared: u64,
+}
+
+extern "C" fn found_mapping(_task: *mut core::ffi::c_void, vma: *const core::ffi::c_void, found: *mut Found) -> i64 {
+    const VM_SHARED: u64 = 8;
+    // SAFETY: `bpf_find_vma` hands on a BTF-typed mapping and the pointer that it was given.
+    unsafe {
+        (*found).file = field(vma, &VMA_FILE);
+        let flags: u64 = field(vma, &VMA_FLAGS);
+        (*found).shared = flags & VM_SHARED;
+    }
+    0
+}
+
+#[inline(always)]
+fn mapped(call: &Call, kind: RecordKind, file: u64, scratch: *mut Scratch) -> Result<(), Unreadable> {
+    let (mut record, open) = begin(call, kind, scratch);
+    let Some(fold) = succeeded(open, file, scratch)? else { return Ok(()) };
+    record.path(StringTag::Path, &fold.path)?;
+    announce(&mut record, fold.fold, open);
+    Ok(())
+}
+
+/// Begins a record of what is folded.
+#[inline(always)]
+fn begin(call: &Call, kind: RecordKind, scratch: *mut Scratch) -> (Builder, &'static mut Open) {
+    let (record, open) = Builder::begin::<Open>(scratch, call.header(kind));
     open.key.session = call.member.session;
     open.key.start_boot_ns = Who::of(call.task).start_boot_ns;
     open.key.tgid = Who::of(call.task).tgid;
     open.key.exec_number = call.member.exec_number;
-    open.key.kind = u32::from(RecordKind::Open.to_wire());
+    open.key.kind = u32::from(kind.to_wire());
     open.key.reserved = 0;
     open.reserved = 0;
     open.reserved_wide = 0;
-    if call.result >= 0 {
-        succeeded(&mut record, open, call.file(call.result as u64)?, scratch)?;
-    } else {
-        open.key.errno = call.errno();
-        open.key.access = access_of_flags(flags);
-        failed(&mut record, open, call, scratch, directory_fd, name)?;
-    }
-    Ok(())
+    (record, open)
 }
 
 /// A file as the kernel holds it open.
@@ -130,8 +244,15 @@ fn access_of_flags(flags: u64) -> u32 {
     }
 }
 
+/// A key that is to be announced.
+struct Unannounced {
+    fold: *mut Fold,
+    path: Resolved,
+}
+
+/// Says in the body which file it is, and counts it; `None` when that was all there is to do.
 #[inline(always)]
-fn succeeded(record: &mut Builder, open: &mut Open, file: u64, scratch: *mut Scratch) -> Result<(), Unreadable> {
+fn succeeded(open: &mut Open, file: u64, scratch: *mut Scratch) -> Result<Option<Unannounced>, Unreadable> {
     let found = OpenFile::read(file)?;
     let path = resolve(found.place, scratch)?;
     open.key.inode = found.inode;
@@ -140,10 +261,7 @@ fn succeeded(record: &mut Builder, open: &mut Open, file: u64, scratch: *mut Scr
     open.key.errno = 0;
     open.key.path_hash = path.hash;
     open.key.flags = found.flags | if path.unreachable { OPEN_UNREACHABLE } else { 0 };
-    let Some(fold) = count(open) else { return Ok(()) };
-    record.path(StringTag::Path, &path)?;
-    announce(record, fold, open);
-    Ok(())
+    Ok(count(open).map(|fold| Unannounced { fold, path }))
 }
 
 #[inline(always)]
@@ -155,17 +273,18 @@ fn failed(
     directory_fd: u64,
     name: u64,
 ) -> Result<(), Unreadable> {
-    let given = record.user_string(StringTag::Given, name)?;
+    let given = record.user_string(StringTag::Given, name);
+    let given_hash = record.hash_of(&given)?;
     open.key.inode = 0;
     open.key.device = 0;
-    open.key.path_hash = given.hash;
+    open.key.path_hash = given_hash;
     open.key.flags = 0;
     if let Some(directory) = call.directory(directory_fd, given.first)? {
         let path = resolve(directory, scratch)?;
         record.path(StringTag::Directory, &path)?;
         let mut hash = Hash::new();
         hash.word(path.hash);
-        hash.word(given.hash);
+        hash.word(given_hash);
         open.key.path_hash = hash.finish();
     }
     let Some(fold) = count(open) else { return Ok(()) };
@@ -215,6 +334,6 @@ fn announce(record: &mut Builder, fold: *mut Fold, open: &Open) {
         // SAFETY: `fold` points into the map.
         unsafe { (*fold).announced = 1 };
     } else {
-        count_lost(open.key.session, RecordKind::Open.to_wire(), LOSS_ANNOUNCE);
+        count_lost(open.key.session, open.key.kind as u16, LOSS_ANNOUNCE);
     }
 }

@@ -1,5 +1,6 @@
 //! The hooks, one file a family of observations.
 
+pub mod act;
 pub mod calls;
 pub mod file;
 pub mod network;

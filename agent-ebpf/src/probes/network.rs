@@ -7,6 +7,7 @@
 use core::ptr::addr_of_mut;
 
 use agent_common::RecordKind;
+use agent_common::call::Call as SystemCall;
 use agent_common::network::Connect;
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 
@@ -16,6 +17,7 @@ use crate::kernel::offsets::{
     SOCK_TYPE, SOCK_V6_DADDR, SOCK_V6_RCV_SADDR, SOCKET_SK,
 };
 use crate::kernel::{Unreadable, read};
+use crate::maps::Scratch;
 use crate::record::{Fixed, Urgency};
 
 const AF_INET: u16 = 2;
@@ -24,7 +26,7 @@ const EINPROGRESS: u32 = 115;
 
 /// A connect, at the exit of the call. A descriptor that is no socket connects nothing, and is not recorded.
 #[inline(always)]
-pub fn connected(call: &Call, fd: u64, address: u64) -> Result<(), Unreadable> {
+fn connected(call: &Call, fd: u64, address: u64) -> Result<(), Unreadable> {
     let Ok(file) = call.file(fd) else { return Ok(()) };
     let Some(mut body) = socket(file)? else { return Ok(()) };
     let errno = match call.errno() {
@@ -47,9 +49,22 @@ pub fn connected(call: &Call, fd: u64, address: u64) -> Result<(), Unreadable> {
     Ok(())
 }
 
+/// A call about a socket.
+#[inline(always)]
+pub fn socket_family_call(call: &Call, _scratch: *mut Scratch) -> Result<(), Unreadable> {
+    const CONNECT: u32 = SystemCall::place_of("connect");
+    const SOCKETCALL: u32 = SystemCall::place_of("socketcall");
+    let [first, second, ..] = call.arguments;
+    match call.place {
+        CONNECT => connected(call, first, second),
+        SOCKETCALL => socket_call(call, first, second),
+        _ => Ok(()),
+    }
+}
+
 /// The call that 32-bit programs make for everything about sockets.
 #[inline(always)]
-pub fn socket_call(call: &Call, which: u64, arguments: u64) -> Result<(), Unreadable> {
+fn socket_call(call: &Call, which: u64, arguments: u64) -> Result<(), Unreadable> {
     const SYS_CONNECT: u64 = 3;
     if which != SYS_CONNECT {
         return Ok(());

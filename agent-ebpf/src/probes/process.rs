@@ -5,6 +5,7 @@
 
 use core::ffi::c_void;
 
+use agent_common::call::Call as SystemCall;
 use agent_common::maps::{FileId, LOSS_READ, MEMBER_PROVISIONAL, Member, Opened, RECOGNISE_DECIDED, Recognition};
 use agent_common::process::{EXEC_INTERPRETED, EXEC_NAMELESS, Exec, ExecFailed, Exit, Fork};
 use agent_common::record::{FLAG_NEW_SESSION, FLAG_PROVISIONAL};
@@ -26,7 +27,7 @@ use crate::kernel::task::{Who, parent};
 use crate::kernel::{Unreadable, field};
 use crate::maps::{ENVIRONMENT, EXECUTABLES, MEMBER, OPENED, SCRATCH_EXEC, Scratch, State, USERS, new_session};
 use crate::member;
-use crate::probes::calls::Call;
+use crate::probes::calls::{AT_FDCWD, Call};
 use crate::record::{Builder, Fixed, Urgency, count_lost, header};
 
 /// A task was made. Sees every fork, vfork and clone, whatever namespaces it makes; a thread only inherits. Misses the
@@ -51,7 +52,7 @@ pub fn on_fork(ctx: BtfTracePointContext) -> i32 {
     };
     if new.tgid != who.tgid {
         Fixed {
-            header: header(RecordKind::Fork, who, session, exec_number, flags),
+            header: header(RecordKind::Fork.to_wire(), who, session, exec_number, flags),
             body: Fork { child_tgid: new.tgid, reserved: 0, child_start_boot_ns: new.start_boot_ns },
         }
         .emit(Urgency::Weighty);
@@ -192,7 +193,7 @@ fn report_exec(
     let new = member.session != session_before;
     let provisional = member.flags & MEMBER_PROVISIONAL != 0;
     let head = header(
-        RecordKind::Exec,
+        RecordKind::Exec.to_wire(),
         who,
         member.session,
         member.exec_number,
@@ -356,7 +357,7 @@ pub fn on_exit(ctx: BtfTracePointContext) -> i32 {
     };
     Fixed {
         header: header(
-            RecordKind::Exit,
+            RecordKind::Exit.to_wire(),
             Who::of(task),
             member.session,
             member.exec_number,
@@ -370,11 +371,17 @@ pub fn on_exit(ctx: BtfTracePointContext) -> i32 {
 
 /// An exec that failed, at the exit of the call: the path is as the process gave it.
 #[inline(always)]
-pub fn exec_failed(call: &Call, scratch: *mut Scratch, directory_fd: u64, name: u64) -> Result<(), Unreadable> {
+pub fn exec_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadable> {
+    const EXECVEAT: u32 = SystemCall::place_of("execveat");
+    if call.result >= 0 {
+        return Ok(());
+    }
+    let [first, second, ..] = call.arguments;
+    let (directory_fd, name) = if call.place == EXECVEAT { (first, second) } else { (AT_FDCWD, first) };
     let (mut record, body) = Builder::begin::<ExecFailed>(scratch, call.header(RecordKind::ExecFailed));
     *body = ExecFailed { errno: call.errno(), reserved: 0 };
-    let first = record.user_string(StringTag::Given, name)?.first;
-    if let Some(directory) = call.directory(directory_fd, first)? {
+    let given = record.user_string(StringTag::Given, name);
+    if let Some(directory) = call.directory(directory_fd, given.first)? {
         let path = resolve(directory, scratch)?;
         record.path(StringTag::Directory, &path)?;
     }

@@ -188,7 +188,7 @@ impl Attributor {
             Action::Fork(fork) => self.forked(head.process, fork.child, session),
             Action::Exec(exec) => self.executed(&head, exec, session, false),
             Action::Exit(_) => self.ended(head.process, session, head.time_boot_ns),
-            Action::ExecFailed(_) | Action::Open(_) | Action::Connect(_) => {}
+            Action::ExecFailed(_) | Action::Open(_) | Action::Connect(_) | Action::Act(_) => {}
         }
         Outcome { attributed: Some(Attributed { event, session, opened_from: None, before }), decision }
     }

@@ -10,6 +10,7 @@ use super::pipeline::Pipeline;
 use crate::attribute::Session;
 use crate::decode::ProcessKey;
 use crate::entry::{Draft, Timestamp};
+use crate::observation::event_of;
 
 impl Pipeline {
     /// Writes what the keys of a process have counted, of one that has exec'd those before that exec, and forgets them: they
@@ -62,10 +63,11 @@ impl Pipeline {
                 self.push(session, draft);
             }
         }
-        for (id, sum) in self.folding.unannounced(&folds) {
+        for ((id, kind), sum) in self.folding.unannounced(&folds) {
             let session = self.attributor.resolve(id);
-            let why = "the ring was full, and no later open of the same file told its path";
-            self.lose(session, "file.open", Some(sum.lost), (sum.from_boot_ns, sum.to_boot_ns), why);
+            let kind = u16::try_from(kind).ok().and_then(RecordKind::from_wire).map_or("all", event_of);
+            let why = "the ring was full, and no later action of the same kind told what it was done to";
+            self.lose(session, kind, Some(sum.lost), (sum.from_boot_ns, sum.to_boot_ns), why);
         }
         self.forget_folds_of_the_dead(&folds);
     }
@@ -240,14 +242,4 @@ pub(super) fn end_of_abandoned(session: &super::sessions_file::Abandoned, time: 
     draft.attributes.insert("bailiwick.session.start_time".to_owned(), session.started.to_string().into());
     draft.attributes.insert("bailiwick.session.end_unseen".to_owned(), true.into());
     draft
-}
-
-fn event_of(kind: RecordKind) -> &'static str {
-    match kind {
-        RecordKind::Fork => "process.fork",
-        RecordKind::Exec | RecordKind::ExecFailed => "process.exec",
-        RecordKind::Exit => "process.exit",
-        RecordKind::Open => "file.open",
-        RecordKind::Connect => "network.connect",
-    }
 }

@@ -73,9 +73,10 @@ impl Folding {
         Some(draft)
     }
 
-    /// What keys without a path have counted since it was last asked, by the session that the kernel side gives them.
-    pub(super) fn unannounced(&mut self, folds: &[(OpenKey, Fold)]) -> BTreeMap<u64, Unannounced> {
-        let mut lost: BTreeMap<u64, Unannounced> = BTreeMap::new();
+    /// What keys without a path have counted since it was last asked, by the session that the kernel side gives
+    /// them, and the kind.
+    pub(super) fn unannounced(&mut self, folds: &[(OpenKey, Fold)]) -> BTreeMap<(u64, u32), Unannounced> {
+        let mut lost: BTreeMap<(u64, u32), Unannounced> = BTreeMap::new();
         for (key, fold) in folds {
             let keys = self.keys.entry(process(key)).or_default();
             let known = keys.entry(*key).or_insert(Reported { total: 0, last: Timestamp::default(), announced: None });
@@ -84,7 +85,7 @@ impl Folding {
                 continue;
             }
             known.total = fold.total;
-            let sum = lost.entry(key.session).or_insert(Unannounced {
+            let sum = lost.entry((key.session, key.kind)).or_insert(Unannounced {
                 lost: 0,
                 from_boot_ns: fold.first_boot_ns,
                 to_boot_ns: fold.last_boot_ns,

@@ -1,5 +1,6 @@
 //! What the pipeline makes of one event: its session, its verdict, its entry.
 
+use agent_common::RecordKind;
 use agent_common::file::{ACCESS_CREATED, ACCESS_PATH, ACCESS_READ, ACCESS_WRITE};
 use agent_common::maps::Decision;
 use tracing::{error, info, warn};
@@ -11,6 +12,7 @@ use super::pipeline::Pipeline;
 use crate::attribute::{Attributed, Process};
 use crate::decode::{self, Action, Connect, Event, Exec, ExecFailed, Head, Open, ProcessKey, Text};
 use crate::entry::{Draft, Gap, Timestamp};
+use crate::observation::event_of;
 use crate::scope::{self, Access, SeenPath, judge_for};
 use crate::sensor::OpenFile;
 
@@ -92,10 +94,11 @@ impl Pipeline {
                 let draft = self.connect_draft(attributed.session, head, connect, time);
                 self.push_composed(attributed.session, draft);
             }
+            Action::Act(act) => self.record_act(attributed.session, head, act, time),
         }
     }
 
-    fn compose(&self, session: u64, head: &Head, time: Timestamp, event: &str) -> Option<Compose> {
+    pub(super) fn compose(&self, session: u64, head: &Head, time: Timestamp, event: &str) -> Option<Compose> {
         let session = self.attributor.session(session)?;
         Some(Compose::of(&self.attributor, session, head.process, head.tid, time, event))
     }
@@ -254,7 +257,11 @@ impl Pipeline {
     }
 
     fn record_open(&mut self, session: u64, head: &Head, open: &Open, time: Timestamp) {
-        let event = if open.key.access & ACCESS_CREATED != 0 { "file.create" } else { "file.open" };
+        let kind = u16::try_from(open.key.kind).ok().and_then(RecordKind::from_wire).unwrap_or(RecordKind::Open);
+        let event = match kind {
+            RecordKind::Open if open.key.access & ACCESS_CREATED != 0 => "file.create",
+            kind => event_of(kind),
+        };
         let Some(mut compose) = self.compose(session, head, time, event) else { return };
         let path = if open.as_given {
             Text { bytes: normalised(&open.path.bytes), cut: open.path.cut }
@@ -263,7 +270,10 @@ impl Pipeline {
         };
         compose.open(open, &path);
         let errno = (open.key.errno != 0).then_some(open.key.errno);
-        self.judge_file(session, &mut compose, &path, open.key.access, errno);
+        // What is mapped to be executed was judged when it was opened, and is no program.
+        if kind != RecordKind::MapExec {
+            self.judge_file(session, &mut compose, &path, open.key.access, errno);
+        }
         let draft = compose.draft;
         let draft = if open.folded { self.folding.announce(open.key, open.total, draft) } else { Some(draft) };
         if let Some(draft) = draft {
@@ -284,7 +294,7 @@ impl Pipeline {
         Some(compose)
     }
 
-    fn judge(&self, session: u64, compose: &mut Compose, action: &scope::Action<'_>, errno: Option<u32>) {
+    pub(super) fn judge(&self, session: u64, compose: &mut Compose, action: &scope::Action<'_>, errno: Option<u32>) {
         let agent = self.attributor.session(session).map(|session| session.agent.as_str());
         let declaration = agent.and_then(|agent| self.config.declaration(agent));
         let scope = declaration.and_then(|declaration| declaration.scope.as_deref());

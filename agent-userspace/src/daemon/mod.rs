@@ -7,6 +7,8 @@
 //! Nothing is attached before everything that can be wrong has been looked at; whatever is attached goes with the process.
 
 mod account;
+mod acts;
+mod afterwards;
 mod clock;
 mod command;
 mod core;

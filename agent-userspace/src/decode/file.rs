@@ -31,7 +31,7 @@ pub(super) fn open(mut rest: Rest<'_>) -> Result<Open, DecodeError> {
         StringTag::Path => resolved = Some(text),
         StringTag::Directory => directory = Some(text),
         StringTag::Given => given = text,
-        StringTag::Arguments | StringTag::Environment => {}
+        StringTag::Arguments | StringTag::Environment | StringTag::Text => {}
     })?;
     let as_given = resolved.is_none();
     Ok(Open {

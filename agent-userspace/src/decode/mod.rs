@@ -3,6 +3,7 @@
 //! Whatever stands in a record was written by the sensor, but strings in it were chosen by the monitored process: every
 //! length is checked, nothing panics, and bytes stay bytes.
 
+mod act;
 mod file;
 pub(crate) mod network;
 mod process;
@@ -11,6 +12,7 @@ use agent_common::record::{FLAG_NEW_SESSION, FLAG_PROVISIONAL, STRING_CUT};
 use agent_common::{RecordHeader, RecordKind, StringHeader, StringTag};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
+pub use self::act::{Act, Named, Object, Target};
 pub use self::file::Open;
 pub use self::network::Connect;
 pub use self::process::{Exec, ExecFailed, Exit, Fork};
@@ -58,6 +60,8 @@ pub enum Action {
     Open(Open),
     /// A connection was asked for.
     Connect(Connect),
+    /// A call that is told of as it was made.
+    Act(Box<Act>),
 }
 
 /// A record, decoded.
@@ -129,8 +133,32 @@ pub fn decode(record: &[u8]) -> Result<Event, DecodeError> {
         RecordKind::Exec => Action::Exec(Box::new(process::exec(rest)?)),
         RecordKind::ExecFailed => Action::ExecFailed(process::exec_failed(rest)?),
         RecordKind::Exit => Action::Exit(process::exit(rest)?),
-        RecordKind::Open => Action::Open(file::open(rest)?),
+        RecordKind::Open | RecordKind::MapExec | RecordKind::MapWrite => Action::Open(file::open(rest)?),
         RecordKind::Connect => Action::Connect(network::connect(rest)?),
+        RecordKind::Unlink
+        | RecordKind::Rename
+        | RecordKind::Link
+        | RecordKind::Symlink
+        | RecordKind::Mkdir
+        | RecordKind::Rmdir
+        | RecordKind::Mknod
+        | RecordKind::Truncate
+        | RecordKind::Chmod
+        | RecordKind::Chown
+        | RecordKind::Xattr
+        | RecordKind::Mount
+        | RecordKind::Ptrace
+        | RecordKind::Signal
+        | RecordKind::Setid
+        | RecordKind::Capset
+        | RecordKind::Namespace
+        | RecordKind::Bpf
+        | RecordKind::Module
+        | RecordKind::Kexec
+        | RecordKind::Keyctl
+        | RecordKind::Memfd
+        | RecordKind::Perf
+        | RecordKind::IoUringSetup => Action::Act(Box::new(act::act(rest)?)),
     };
     Ok(Event { head, action })
 }

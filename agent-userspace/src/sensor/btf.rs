@@ -40,11 +40,14 @@ const FIELDS: &[(&str, &str)] = &[
     ("MOUNT_NS", "mount.mnt_ns"),
     ("MOUNT_PARENT", "mount.mnt_parent"),
     ("REGS_AX", "pt_regs.orig_ax"),
+    ("REGS_BP", "pt_regs.bp"),
     ("REGS_BX", "pt_regs.bx"),
     ("REGS_CX", "pt_regs.cx"),
     ("REGS_DI", "pt_regs.di"),
     ("REGS_DX", "pt_regs.dx"),
     ("REGS_R10", "pt_regs.r10"),
+    ("REGS_R8", "pt_regs.r8"),
+    ("REGS_R9", "pt_regs.r9"),
     ("REGS_SI", "pt_regs.si"),
     ("SB_DEV", "super_block.s_dev"),
     ("SIGNAL_FLAGS", "signal_struct.flags"),
@@ -75,6 +78,8 @@ const FIELDS: &[(&str, &str)] = &[
     ("TASK_STATUS", "task_struct.thread_info.status"),
     ("TASK_TGID", "task_struct.tgid"),
     ("VFSMOUNT_ROOT", "vfsmount.mnt_root"),
+    ("VMA_FILE", "vm_area_struct.vm_file"),
+    ("VMA_FLAGS", "vm_area_struct.vm_flags"),
 ];
 
 /// Structures nest no deeper than this.

@@ -19,9 +19,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use agent_common::RecordKind;
+use agent_common::call::Route;
 use agent_common::file::OpenKey;
 use agent_common::maps::{Decision, FileId, Fold, Loss, LossKey, Member, Opened, Recognition, TaskRow};
-use aya::maps::{Array, HashMap, Map, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapError, PerCpuArray, ProgramArray};
 use aya::programs::tp_btf::BtfTracePointLinkId;
 use aya::programs::{BtfTracePoint, Iter, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader};
@@ -36,6 +37,14 @@ const RECOGNITION: &[(&str, &str)] =
     &[("on_fork", "sched_process_fork"), ("on_exec", "sched_process_exec"), ("on_exit", "sched_process_exit")];
 /// The hook that taxes every system call on the host: attached only while a session lives.
 const CALLS: (&str, &str) = ("on_sys_exit", "sys_exit");
+/// The programs that it hands system calls over to, and the places they are found at.
+const HANDLERS: &[(&str, Route)] = &[
+    ("handle_open", Route::Open),
+    ("handle_exec_failed", Route::ExecFailed),
+    ("handle_socket", Route::Socket),
+    ("handle_act", Route::Act),
+    ("handle_map", Route::Map),
+];
 const ITERATORS: &[(&str, &str)] = &[("list_tasks", "task"), ("adopt_tasks", "task"), ("list_files", "task_file")];
 
 /// Places in the map `STATE`; the sensor's `State` has the same.
@@ -210,6 +219,7 @@ impl Sensor {
                 why: chain(&error),
             })?;
         }
+        set_handlers(&mut ebpf, &kernel)?;
         for &(name, kind) in ITERATORS {
             iterator(&mut ebpf, name)?.load(kind, &kernel).map_err(|error| SensorError::Hook {
                 hook: name,
@@ -574,6 +584,21 @@ impl Sensor {
         let mut map: Array<_, u64> = typed(&mut self.ebpf, "STATE")?;
         map.set(place as u32, value, 0).map_err(|error| map_error("STATE", &error))
     }
+}
+
+/// Loads the programs that handle system calls and puts each in its place.
+fn set_handlers(ebpf: &mut Ebpf, kernel: &Btf) -> Result<(), SensorError> {
+    let (_, hook) = CALLS;
+    for &(name, route) in HANDLERS {
+        let failed =
+            |error: &ProgramError| SensorError::Hook { hook, done: "loaded", why: format!("{name}: {}", chain(error)) };
+        let program = tracepoint(ebpf, name, hook)?;
+        program.load(hook, kernel).map_err(|error| failed(&error))?;
+        let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|error| failed(&error))?;
+        let mut places: ProgramArray<_> = typed(ebpf, "HANDLERS")?;
+        places.set(route as u32, &fd, 0).map_err(|error| map_error("HANDLERS", &error))?;
+    }
+    Ok(())
 }
 
 /// Session ids for sessions that the daemon opens itself: random, with a bit set that the kernel side's never have, since

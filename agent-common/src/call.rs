@@ -1,0 +1,299 @@
+//! System calls: the one table of those that are observed, and the record of what most of them leave.
+//!
+//! Numbers differ between 64-bit and 32-bit calls; what they do does not. Both sides read this table: the sensor to find
+//! out which program handles a number and where its arguments are, the daemon to name the call. A call is known by its
+//! place in it, from 1; 0 is one that nobody observes.
+
+use crate::RecordKind;
+use crate::wire;
+
+wire! {
+    /// The body of a system call that is told of as it was made.
+    ///
+    /// Strings: of the object that a descriptor leads to `Path`; of each path, in the table's order, `Given` and, where it
+    /// is relative, `Directory` (what it starts from); then `Text`.
+    pub struct Act [112] {
+        /// The arguments.
+        pub arguments: [u64; 6],
+        /// What it returned; a negative errno where it failed.
+        pub result: i64,
+        /// The object's inode; 0 where there is none.
+        pub inode: u64,
+        /// When the process that it was done to started, in nanoseconds after boot; 0 where none is known.
+        pub target_start_boot_ns: u64,
+        /// The session of that process; 0 for none.
+        pub target_session: u64,
+        /// The call's place in [`CALLS`], from 1; 0 where it was seen by another hook.
+        pub call: u32,
+        /// Why it failed, as a positive errno; 0 where it succeeded.
+        pub errno: u32,
+        /// The object's device, as the kernel writes it.
+        pub device: u32,
+        /// Of the object: the constants beginning with `OPEN_` in [`crate::file`].
+        pub flags: u32,
+        /// Of the object: the constants beginning with `ACCESS_` in [`crate::file`].
+        pub access: u32,
+        /// The process that it was done to; 0 where none is known.
+        pub target_tgid: u32,
+        /// [`ACT_OBJECT`] or 0.
+        pub has: u32,
+        /// Zero.
+        pub reserved: u32,
+    }
+}
+
+/// The record names an object.
+pub const ACT_OBJECT: u32 = 1;
+
+/// The program that handles a call; the number is its place in the sensor's table of programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Route {
+    /// What makes a descriptor of a file.
+    Open = 0,
+    /// An exec that failed.
+    ExecFailed = 1,
+    /// Sockets.
+    Socket = 2,
+    /// What is told of as it was made: [`Act`].
+    Act = 3,
+    /// Mappings.
+    Map = 4,
+}
+
+/// How many routes there are.
+pub const ROUTES: u32 = 5;
+
+/// No argument, or no number.
+pub const NONE: u16 = 0xffff;
+/// In the place of a directory's argument: the working directory.
+pub const CWD: u8 = 0xfe;
+/// In the place of an argument: there is none.
+pub const ABSENT: u8 = 0xff;
+
+/// Where a path stands among the arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct PathArgument {
+    /// The descriptor of the directory that it starts from, or [`CWD`].
+    pub directory: u8,
+    /// The path itself, or [`ABSENT`].
+    pub name: u8,
+}
+
+/// A system call that is observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Its name.
+    pub name: &'static str,
+    /// Its number, or [`NONE`].
+    pub wide: u16,
+    /// Its number among the 32-bit ones, or [`NONE`].
+    pub narrow: u16,
+    /// Who handles it.
+    pub route: Route,
+    /// The kind of its record.
+    pub kind: RecordKind,
+    /// The argument that is a descriptor of the object.
+    pub object: u8,
+    /// The paths.
+    pub paths: [PathArgument; 2],
+    /// The argument that is some other string.
+    pub text: u8,
+    /// The argument that is the process it is done to.
+    pub target: u8,
+}
+
+const NO_PATH: PathArgument = PathArgument { directory: ABSENT, name: ABSENT };
+
+const fn routed(name: &'static str, wide: u16, narrow: u16, route: Route, kind: RecordKind) -> Call {
+    Call { name, wide, narrow, route, kind, object: ABSENT, paths: [NO_PATH; 2], text: ABSENT, target: ABSENT }
+}
+
+const fn act(name: &'static str, wide: u16, narrow: u16, kind: RecordKind) -> Call {
+    routed(name, wide, narrow, Route::Act, kind)
+}
+
+impl Call {
+    const fn path(self, directory: u8, name: u8) -> Self {
+        Self { paths: [PathArgument { directory, name }, NO_PATH], ..self }
+    }
+
+    const fn other(self, directory: u8, name: u8) -> Self {
+        Self { paths: [self.paths[0], PathArgument { directory, name }], ..self }
+    }
+
+    const fn object(self, object: u8) -> Self {
+        Self { object, ..self }
+    }
+
+    const fn text(self, text: u8) -> Self {
+        Self { text, ..self }
+    }
+
+    const fn target(self, target: u8) -> Self {
+        Self { target, ..self }
+    }
+
+    /// The place of the call with that name, from 1. For constants: a name that is not there does not compile.
+    pub const fn place_of(name: &str) -> u32 {
+        let mut at = 0;
+        while at < CALLS.len() {
+            if is_same(CALLS[at].name.as_bytes(), name.as_bytes()) {
+                return at as u32 + 1;
+            }
+            at += 1;
+        }
+        panic!("no such call is observed")
+    }
+
+    /// The call at that place of the table, from 1.
+    pub fn at(place: u32) -> Option<&'static Self> {
+        CALLS.get((place as usize).checked_sub(1)?)
+    }
+}
+
+const fn is_same(a: &[u8], b: &[u8]) -> bool {
+    let mut at = 0;
+    while at < a.len() && at < b.len() {
+        if a[at] != b[at] {
+            return false;
+        }
+        at += 1;
+    }
+    a.len() == b.len()
+}
+
+/// Every call that is observed.
+pub const CALLS: &[Call] = &[
+    // Files: what makes or finds a descriptor.
+    routed("open", 2, 5, Route::Open, RecordKind::Open),
+    routed("creat", 85, 8, Route::Open, RecordKind::Open),
+    routed("openat", 257, 295, Route::Open, RecordKind::Open),
+    routed("openat2", 437, 437, Route::Open, RecordKind::Open),
+    routed("open_by_handle_at", 304, 342, Route::Open, RecordKind::Open),
+    // Files: names.
+    act("unlink", 87, 10, RecordKind::Unlink).path(CWD, 0),
+    act("unlinkat", 263, 301, RecordKind::Unlink).path(0, 1),
+    act("rmdir", 84, 40, RecordKind::Rmdir).path(CWD, 0),
+    act("rename", 82, 38, RecordKind::Rename).path(CWD, 0).other(CWD, 1),
+    act("renameat", 264, 302, RecordKind::Rename).path(0, 1).other(2, 3),
+    act("renameat2", 316, 353, RecordKind::Rename).path(0, 1).other(2, 3),
+    act("link", 86, 9, RecordKind::Link).path(CWD, 0).other(CWD, 1),
+    act("linkat", 265, 303, RecordKind::Link).path(0, 1).other(2, 3),
+    act("symlink", 88, 83, RecordKind::Symlink).path(CWD, 1).text(0),
+    act("symlinkat", 266, 304, RecordKind::Symlink).path(1, 2).text(0),
+    act("mkdir", 83, 39, RecordKind::Mkdir).path(CWD, 0),
+    act("mkdirat", 258, 296, RecordKind::Mkdir).path(0, 1),
+    act("mknod", 133, 14, RecordKind::Mknod).path(CWD, 0),
+    act("mknodat", 259, 297, RecordKind::Mknod).path(0, 1),
+    // Files: what they are.
+    act("truncate", 76, 92, RecordKind::Truncate).path(CWD, 0),
+    act("truncate64", NONE, 193, RecordKind::Truncate).path(CWD, 0),
+    act("ftruncate", 77, 93, RecordKind::Truncate).object(0),
+    act("ftruncate64", NONE, 194, RecordKind::Truncate).object(0),
+    act("fallocate", 285, 324, RecordKind::Truncate).object(0),
+    act("chmod", 90, 15, RecordKind::Chmod).path(CWD, 0),
+    act("fchmod", 91, 94, RecordKind::Chmod).object(0),
+    act("fchmodat", 268, 306, RecordKind::Chmod).path(0, 1),
+    act("fchmodat2", 452, 452, RecordKind::Chmod).path(0, 1),
+    act("chown", 92, 182, RecordKind::Chown).path(CWD, 0),
+    act("chown32", NONE, 212, RecordKind::Chown).path(CWD, 0),
+    act("lchown", 94, 16, RecordKind::Chown).path(CWD, 0),
+    act("lchown32", NONE, 198, RecordKind::Chown).path(CWD, 0),
+    act("fchown", 93, 95, RecordKind::Chown).object(0),
+    act("fchown32", NONE, 207, RecordKind::Chown).object(0),
+    act("fchownat", 260, 298, RecordKind::Chown).path(0, 1),
+    act("setxattr", 188, 226, RecordKind::Xattr).path(CWD, 0).text(1),
+    act("lsetxattr", 189, 227, RecordKind::Xattr).path(CWD, 0).text(1),
+    act("fsetxattr", 190, 228, RecordKind::Xattr).object(0).text(1),
+    act("removexattr", 197, 235, RecordKind::Xattr).path(CWD, 0).text(1),
+    act("lremovexattr", 198, 236, RecordKind::Xattr).path(CWD, 0).text(1),
+    act("fremovexattr", 199, 237, RecordKind::Xattr).object(0).text(1),
+    act("setxattrat", 463, 463, RecordKind::Xattr).path(0, 1).text(3),
+    act("removexattrat", 466, 466, RecordKind::Xattr).path(0, 1).text(3),
+    act("mount", 165, 21, RecordKind::Mount).path(CWD, 1).other(CWD, 0),
+    act("umount", NONE, 22, RecordKind::Mount).path(CWD, 0),
+    act("umount2", 166, 52, RecordKind::Mount).path(CWD, 0),
+    act("pivot_root", 155, 217, RecordKind::Mount).path(CWD, 0).other(CWD, 1),
+    act("move_mount", 429, 429, RecordKind::Mount).path(2, 3).other(0, 1),
+    act("open_tree", 428, 428, RecordKind::Mount).path(0, 1),
+    act("fsmount", 432, 432, RecordKind::Mount),
+    act("mount_setattr", 442, 442, RecordKind::Mount).path(0, 1),
+    // Files: how their contents are reached without a read or a write.
+    routed("mmap", 9, 90, Route::Map, RecordKind::MapExec).object(4),
+    routed("mmap2", NONE, 192, Route::Map, RecordKind::MapExec).object(4),
+    routed("mprotect", 10, 125, Route::Map, RecordKind::MapExec),
+    routed("pkey_mprotect", 329, 380, Route::Map, RecordKind::MapExec),
+    // Processes.
+    routed("execve", 59, 11, Route::ExecFailed, RecordKind::ExecFailed),
+    routed("execveat", 322, 358, Route::ExecFailed, RecordKind::ExecFailed),
+    // Network.
+    routed("connect", 42, 362, Route::Socket, RecordKind::Connect),
+    routed("socketcall", NONE, 102, Route::Socket, RecordKind::Connect),
+    // Privileges.
+    act("ptrace", 101, 26, RecordKind::Ptrace).target(1),
+    act("process_vm_readv", 310, 347, RecordKind::Ptrace).target(0),
+    act("process_vm_writev", 311, 348, RecordKind::Ptrace).target(0),
+    act("pidfd_getfd", 438, 438, RecordKind::Ptrace).object(0),
+    act("process_madvise", 440, 440, RecordKind::Ptrace).object(0),
+    act("kcmp", 312, 349, RecordKind::Ptrace).target(0),
+    act("setuid", 105, 23, RecordKind::Setid),
+    act("setuid32", NONE, 213, RecordKind::Setid),
+    act("setgid", 106, 46, RecordKind::Setid),
+    act("setgid32", NONE, 214, RecordKind::Setid),
+    act("setreuid", 113, 70, RecordKind::Setid),
+    act("setreuid32", NONE, 203, RecordKind::Setid),
+    act("setregid", 114, 71, RecordKind::Setid),
+    act("setregid32", NONE, 204, RecordKind::Setid),
+    act("setresuid", 117, 164, RecordKind::Setid),
+    act("setresuid32", NONE, 208, RecordKind::Setid),
+    act("setresgid", 119, 170, RecordKind::Setid),
+    act("setresgid32", NONE, 210, RecordKind::Setid),
+    act("setfsuid", 122, 138, RecordKind::Setid),
+    act("setfsuid32", NONE, 215, RecordKind::Setid),
+    act("setfsgid", 123, 139, RecordKind::Setid),
+    act("setfsgid32", NONE, 216, RecordKind::Setid),
+    act("setgroups", 116, 81, RecordKind::Setid),
+    act("setgroups32", NONE, 206, RecordKind::Setid),
+    act("capset", 126, 185, RecordKind::Capset),
+    act("unshare", 272, 310, RecordKind::Namespace),
+    act("setns", 308, 346, RecordKind::Namespace),
+    act("chroot", 161, 61, RecordKind::Namespace).path(CWD, 0),
+    act("bpf", 321, 357, RecordKind::Bpf),
+    act("init_module", 175, 128, RecordKind::Module),
+    act("finit_module", 313, 350, RecordKind::Module).object(0),
+    act("delete_module", 176, 129, RecordKind::Module).text(0),
+    act("kexec_load", 246, 283, RecordKind::Kexec),
+    act("kexec_file_load", 320, NONE, RecordKind::Kexec).object(0),
+    act("add_key", 248, 286, RecordKind::Keyctl).text(0),
+    act("request_key", 249, 287, RecordKind::Keyctl).text(0),
+    act("keyctl", 250, 288, RecordKind::Keyctl),
+    act("memfd_create", 319, 356, RecordKind::Memfd).text(0),
+    act("memfd_secret", 447, 447, RecordKind::Memfd),
+    act("perf_event_open", 298, 336, RecordKind::Perf),
+    // io_uring.
+    act("io_uring_setup", 425, 425, RecordKind::IoUringSetup),
+];
+
+/// More than the highest number of a call.
+pub const NUMBERS: usize = 512;
+
+/// The places in [`CALLS`] by number, 0 for what nobody observes.
+pub const fn places(narrow: bool) -> [u8; NUMBERS] {
+    let mut places = [0; NUMBERS];
+    let mut at = 0;
+    while at < CALLS.len() {
+        let number = if narrow { CALLS[at].narrow } else { CALLS[at].wide };
+        if number != NONE {
+            assert!(places[number as usize] == 0, "a number stands in the table twice");
+            places[number as usize] = at as u8 + 1;
+        }
+        at += 1;
+    }
+    places
+}
+
+const _: () = assert!(CALLS.len() < 255);
+const _: [u8; NUMBERS] = places(false);
+const _: [u8; NUMBERS] = places(true);
