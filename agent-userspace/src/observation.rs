@@ -76,6 +76,161 @@ const CONNECT: &[&str] = &[
     "[error.type]",
 ];
 
+const NAMES_BLIND_SPOTS: &[&str] = &[
+    "what is done by a path leaves no object: the path is as given, looked up again after the call where it still leads \
+     somewhere, and another thread may have changed it during the call",
+];
+const MAP_BLIND_SPOTS: &[&str] =
+    &["of one mprotect over several mappings the first is seen", "memory without a file is not told of"];
+const NAMED: &[&str] = &[
+    "file.path",
+    "bailiwick.syscall",
+    "[bailiwick.file.as_given]",
+    "[bailiwick.file.resolved_after]",
+    "[bailiwick.file.device]",
+    "[bailiwick.file.inode]",
+    "[bailiwick.file.deleted]",
+    "[bailiwick.file.internal]",
+    "[bailiwick.file.unreachable]",
+    "[error.type]",
+];
+
+const RENAMED: &[&str] = &[
+    "file.path",
+    "bailiwick.file.new_path",
+    "bailiwick.syscall",
+    "[bailiwick.file.as_given]",
+    "[bailiwick.file.resolved_after]",
+    "[bailiwick.file.device]",
+    "[bailiwick.file.inode]",
+    "[bailiwick.file.deleted]",
+    "[bailiwick.file.internal]",
+    "[bailiwick.file.unreachable]",
+    "[error.type]",
+];
+const SYMLINKED: &[&str] = &[
+    "file.path",
+    "file.symbolic_link.target_path",
+    "bailiwick.syscall",
+    "[bailiwick.file.as_given]",
+    "[bailiwick.file.resolved_after]",
+    "[bailiwick.file.device]",
+    "[bailiwick.file.inode]",
+    "[bailiwick.file.deleted]",
+    "[bailiwick.file.internal]",
+    "[bailiwick.file.unreachable]",
+    "[error.type]",
+];
+const TRUNCATED: &[&str] = &[
+    "file.path",
+    "file.size",
+    "bailiwick.syscall",
+    "[bailiwick.file.as_given]",
+    "[bailiwick.file.resolved_after]",
+    "[bailiwick.file.device]",
+    "[bailiwick.file.inode]",
+    "[bailiwick.file.deleted]",
+    "[bailiwick.file.internal]",
+    "[bailiwick.file.unreachable]",
+    "[error.type]",
+];
+const MODE_SET: &[&str] = &[
+    "file.path",
+    "file.mode",
+    "bailiwick.syscall",
+    "[bailiwick.file.as_given]",
+    "[bailiwick.file.resolved_after]",
+    "[bailiwick.file.device]",
+    "[bailiwick.file.inode]",
+    "[bailiwick.file.deleted]",
+    "[bailiwick.file.internal]",
+    "[bailiwick.file.unreachable]",
+    "[error.type]",
+];
+const OWNER_SET: &[&str] = &[
+    "file.path",
+    "[file.owner.id]",
+    "[file.group.id]",
+    "bailiwick.syscall",
+    "[bailiwick.file.as_given]",
+    "[bailiwick.file.resolved_after]",
+    "[bailiwick.file.device]",
+    "[bailiwick.file.inode]",
+    "[bailiwick.file.deleted]",
+    "[bailiwick.file.internal]",
+    "[bailiwick.file.unreachable]",
+    "[error.type]",
+];
+const XATTR_SET: &[&str] = &[
+    "file.path",
+    "bailiwick.file.xattr",
+    "bailiwick.syscall",
+    "[bailiwick.file.as_given]",
+    "[bailiwick.file.resolved_after]",
+    "[bailiwick.file.device]",
+    "[bailiwick.file.inode]",
+    "[bailiwick.file.deleted]",
+    "[bailiwick.file.internal]",
+    "[bailiwick.file.unreachable]",
+    "[error.type]",
+];
+const MOUNTED: &[&str] = &[
+    "file.path",
+    "[bailiwick.mount.source]",
+    "[bailiwick.mount.flags]",
+    "bailiwick.syscall",
+    "[bailiwick.file.as_given]",
+    "[bailiwick.file.resolved_after]",
+    "[bailiwick.file.device]",
+    "[bailiwick.file.inode]",
+    "[bailiwick.file.deleted]",
+    "[bailiwick.file.internal]",
+    "[bailiwick.file.unreachable]",
+    "[error.type]",
+];
+const PTRACED: &[&str] =
+    &["[bailiwick.target.tgid]", "[bailiwick.ptrace.request]", "[file.path]", "bailiwick.syscall", "[error.type]"];
+const SET_ID: &[&str] = &["bailiwick.setid.ids", "bailiwick.syscall", "[error.type]"];
+const NAMESPACED: &[&str] = &[
+    "[bailiwick.namespace.flags]",
+    "[file.path]",
+    "[bailiwick.file.as_given]",
+    "[bailiwick.file.resolved_after]",
+    "bailiwick.syscall",
+    "[error.type]",
+];
+const MODULE: &[&str] = &["[bailiwick.module.name]", "[bailiwick.module.path]", "bailiwick.syscall", "[error.type]"];
+const KEYS: &[&str] = &["[bailiwick.keyctl.operation]", "[bailiwick.keyctl.type]", "bailiwick.syscall", "[error.type]"];
+const MEMFD: &[&str] = &["[bailiwick.memfd.name]", "bailiwick.syscall", "[error.type]"];
+
+/// A change of names, or of what a file is, told of as it was made.
+const fn change(event: &'static str, attributes: &'static [&'static str], guarantee: &'static str) -> Observation {
+    Observation {
+        event,
+        family: "file",
+        grant: Some("scope.files"),
+        attributes,
+        hook: "tp_btf/sys_exit",
+        guarantee,
+        blind_spots: NAMES_BLIND_SPOTS,
+    }
+}
+
+/// A use of a privilege, told of as it was made.
+const fn privilege(event: &'static str, attributes: &'static [&'static str], guarantee: &'static str) -> Observation {
+    Observation {
+        event,
+        family: "privilege",
+        grant: Some("scope.privileges"),
+        attributes,
+        hook: "tp_btf/sys_exit",
+        guarantee,
+        blind_spots: &[],
+    }
+}
+
+const PRIVILEGE: &[&str] = &["bailiwick.syscall", "[error.type]"];
+
 /// Every observation, in the order of the contract.
 pub const OBSERVATIONS: &[Observation] = &[
     Observation {
@@ -129,6 +284,42 @@ pub const OBSERVATIONS: &[Observation] = &[
         guarantee: "the file really created, through every mount; repeats counted exactly",
         blind_spots: OPEN_BLIND_SPOTS,
     },
+    change("file.unlink", NAMED, "unlink and unlinkat"),
+    change("file.rename", RENAMED, "rename, renameat and renameat2; both names are judged"),
+    change("file.link", RENAMED, "link and linkat; both names are judged"),
+    change("file.symlink", SYMLINKED, "symlink and symlinkat; the link's own name is judged"),
+    change("file.mkdir", NAMED, "mkdir and mkdirat"),
+    change("file.rmdir", NAMED, "rmdir, and unlinkat of a directory"),
+    change("file.truncate", TRUNCATED, "truncate, ftruncate and fallocate"),
+    change("file.chmod", MODE_SET, "chmod, fchmod, fchmodat and fchmodat2"),
+    change("file.chown", OWNER_SET, "chown, lchown, fchown and fchownat"),
+    change("file.xattr", XATTR_SET, "attributes set and removed; reading them is not told of"),
+    Observation {
+        grant: Some("scope.privileges"),
+        ..change(
+            "file.mount",
+            MOUNTED,
+            "mount, umount, move_mount, open_tree, fsmount, mount_setattr and pivot_root, bind mounts among them",
+        )
+    },
+    Observation {
+        event: "file.map_exec",
+        family: "file",
+        grant: None,
+        attributes: OPEN,
+        hook: "tp_btf/sys_exit",
+        guarantee: "files mapped to be executed by mmap, or made so by mprotect; repeats counted exactly",
+        blind_spots: MAP_BLIND_SPOTS,
+    },
+    Observation {
+        event: "file.map_write",
+        family: "file",
+        grant: Some("scope.files"),
+        attributes: OPEN,
+        hook: "tp_btf/sys_exit",
+        guarantee: "files mapped so that writing to memory writes to them; repeats counted exactly",
+        blind_spots: MAP_BLIND_SPOTS,
+    },
     Observation {
         event: "network.connect",
         family: "network",
@@ -141,6 +332,33 @@ pub const OBSERVATIONS: &[Observation] = &[
             "what is sent without a connect (UDP sendto) is not seen",
             "Unix sockets are not seen",
         ],
+    },
+    privilege(
+        "privilege.ptrace",
+        PTRACED,
+        "ptrace (TRACEME, ATTACH, SEIZE), process_vm_readv and _writev, pidfd_getfd, kcmp",
+    ),
+    privilege(
+        "privilege.setid",
+        SET_ID,
+        "every call that sets user or group ids, of the file system too, and setgroups",
+    ),
+    privilege("privilege.capset", PRIVILEGE, "capset"),
+    privilege("privilege.namespace", NAMESPACED, "unshare, setns and chroot"),
+    privilege("privilege.bpf", &["bailiwick.bpf.command", "bailiwick.syscall", "[error.type]"], "the call bpf"),
+    privilege("privilege.module", MODULE, "init_module, finit_module and delete_module"),
+    privilege("privilege.kexec", MODULE, "kexec_load and kexec_file_load"),
+    privilege("privilege.keyctl", KEYS, "add_key, request_key and keyctl"),
+    privilege("privilege.memfd", MEMFD, "memfd_create and memfd_secret"),
+    privilege("privilege.perf", PRIVILEGE, "perf_event_open"),
+    Observation {
+        event: "io_uring.setup",
+        family: "io_uring",
+        grant: None,
+        attributes: &["bailiwick.io_uring.entries", "bailiwick.syscall", "[error.type]"],
+        hook: "tp_btf/sys_exit",
+        guarantee: "every io_uring that is made",
+        blind_spots: &[],
     },
 ];
 
@@ -235,8 +453,7 @@ pub fn blind_spots() -> Vec<String> {
     let spots = OBSERVATIONS.iter().flat_map(|observation| {
         observation.blind_spots.iter().map(move |spot| format!("{}: {spot}", observation.event))
     });
-    let unseen = "not observed yet: unlink, rename and other changes of names, listen and accept, Unix sockets, DNS, \
-                  privileges";
+    let unseen = "not observed yet: DNS and TLS names";
     spots.chain([unseen.to_owned()]).collect()
 }
 

@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn what_was_lost_before_a_late_announcement_is_not_counted_again() {
         let mut folding = Folding::default();
-        assert_eq!(folding.unannounced(&[(key(1), fold(5))]).get(&9).unwrap().lost, 5);
+        assert_eq!(folding.unannounced(&[(key(1), fold(5))]).get(&(9, 0)).unwrap().lost, 5);
         assert!(folding.unannounced(&[(key(1), fold(5))]).is_empty());
         assert_eq!(folding.announce(key(1), 6, draft()).unwrap().count, 1);
         assert!(folding.unannounced(&[(key(1), fold(9))]).is_empty());
