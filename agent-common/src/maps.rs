@@ -115,6 +115,18 @@ wire! {
 }
 
 wire! {
+    /// What a session has put into a ring that is filling up, since the daemon last gave up some of it.
+    pub struct Share [24] {
+        /// The daemon's count of its drains.
+        pub epoch: u64,
+        /// Bytes in the weighty ring.
+        pub weighty_bytes: u64,
+        /// Bytes in the other.
+        pub bulk_bytes: u64,
+    }
+}
+
+wire! {
     /// A folded key's count. It only grows.
     pub struct Fold [32] {
         /// How many opens.

@@ -5,13 +5,13 @@ use core::ptr;
 
 use agent_common::call::ROUTES;
 use agent_common::file::OpenKey;
-use agent_common::maps::{Decision, FileId, Fold, Loss, LossKey, Member, Opened, Recognition};
+use agent_common::maps::{Decision, FileId, Fold, Loss, LossKey, Member, Opened, Recognition, Share};
 use agent_common::record::KINDS;
 use aya_ebpf::Global;
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE, task_struct};
 use aya_ebpf::helpers::{bpf_task_storage_delete, bpf_task_storage_get};
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 
 /// A BPF task storage map: aya-ebpf has no type for one.
 #[repr(C)]
@@ -77,6 +77,10 @@ pub static WEIGHTY: RingBuf = RingBuf::with_byte_size(1 << 22, 0);
 #[map]
 pub static BULK: RingBuf = RingBuf::with_byte_size(1 << 22, 0);
 
+/// What each session has put into a ring that is filling up. A full table forgets the one that was quiet for longest.
+#[map]
+pub static SHARES: LruHashMap<u64, Share> = LruHashMap::with_max_entries(4_096, 0);
+
 /// The counts of folded repeats. A full table stops folding and never evicts.
 #[map]
 pub static FOLDED: HashMap<OpenKey, Fold> = HashMap::with_max_entries(65_536, 0);
@@ -138,6 +142,8 @@ pub enum State {
     WeightySequence = 5,
     /// Sequence numbers of the other ring.
     BulkSequence = 6,
+    /// How often the daemon has given up what it drained.
+    Drains = 7,
 }
 
 impl State {

@@ -5,10 +5,10 @@
 use core::ffi::c_void;
 use core::hint::black_box;
 
-use agent_common::maps::{LOSS_RING, Loss, LossKey};
+use agent_common::maps::{LOSS_RING, Loss, LossKey, Share};
 use agent_common::record::STRING_CUT;
-use agent_common::{RecordHeader, StringHeader, StringTag};
-use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use agent_common::{RecordHeader, RecordKind, StringHeader, StringTag};
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE};
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use aya_ebpf::helpers::generated::{
     bpf_loop, bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str,
@@ -19,7 +19,7 @@ use aya_ebpf::maps::RingBuf;
 use crate::kernel::Unreadable;
 use crate::kernel::path::{Hash, Resolved};
 use crate::kernel::task::Who;
-use crate::maps::{BULK, EMITTED, LOST, PATH_BYTES, Scratch, State, WEIGHTY, fetch_add};
+use crate::maps::{BULK, EMITTED, LOST, PATH_BYTES, SHARES, Scratch, State, WEIGHTY, fetch_add};
 
 /// Wake the daemon when this many bytes wait: it polls as well, so that no record waits long. Waking it for each record
 /// would cost more than all else.
@@ -72,7 +72,7 @@ impl<B> Fixed<B> {
         let len = size_of::<Self>() as u32;
         self.header.len_bytes = len;
         self.header.sequence = next_sequence(urgency);
-        let emitted = output(core::ptr::from_mut(self).cast(), len, urgency);
+        let emitted = output(core::ptr::from_mut(self).cast(), &self.header, urgency);
         account(&self.header, emitted);
         emitted
     }
@@ -281,8 +281,7 @@ impl Builder {
     pub fn try_emit(&mut self, urgency: Urgency) -> bool {
         let header = self.header();
         header.sequence = next_sequence(urgency);
-        let len = header.len_bytes;
-        let emitted = output(core::ptr::from_mut(header).cast(), len, urgency);
+        let emitted = output(core::ptr::from_mut(header).cast(), header, urgency);
         if emitted {
             count_emitted(header.kind);
         }
@@ -325,22 +324,59 @@ fn next_sequence(urgency: Urgency) -> u64 {
 }
 
 #[inline(always)]
-fn output(record: *mut u8, len: u32, urgency: Urgency) -> bool {
+fn output(record: *mut u8, header: &RecordHeader, urgency: Urgency) -> bool {
     let ring: &RingBuf = match urgency {
         Urgency::Bulk => &BULK,
         Urgency::Weighty | Urgency::Now => &WEIGHTY,
     };
-    let wake = urgency == Urgency::Now || ring.query(u64::from(BPF_RB_AVAIL_DATA)) > WAKE_AT_BYTES;
+    let waiting = ring.query(u64::from(BPF_RB_AVAIL_DATA));
+    if !is_within_share(ring, waiting, header, urgency) {
+        return false;
+    }
+    let wake = urgency == Urgency::Now || waiting > WAKE_AT_BYTES;
     let flags = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
-    // SAFETY: `len` bytes at `record` are initialised; a `RingBuf` is a map definition and nothing else.
+    // SAFETY: `len_bytes` bytes at `record` are initialised; a `RingBuf` is a map definition and nothing else.
     unsafe {
         bpf_ringbuf_output(
             core::ptr::from_ref(ring).cast_mut().cast(),
             record.cast(),
-            u64::from(black_box(len) & 0x7fff),
+            u64::from(black_box(header.len_bytes) & 0x7fff),
             u64::from(flags),
         ) == 0
     }
+}
+
+/// Whether a session may put one more record into a ring.
+///
+/// Up to half of a ring is free to all: whoever needs it first. Of the rest each session has an eighth of the ring until
+/// the daemon has drained some, so that one that floods leaves room for the others. In the weighty ring what comes in
+/// numbers (changes of names) stops at half, all else at three quarters: a session can't hide its own execs behind its own
+/// unlinks.
+#[inline(always)]
+fn is_within_share(ring: &RingBuf, waiting: u64, header: &RecordHeader, urgency: Urgency) -> bool {
+    const FIRST_IN_NUMBERS: u16 = RecordKind::Unlink.to_wire();
+    const LAST_IN_NUMBERS: u16 = RecordKind::Mount.to_wire();
+    let size = ring.query(u64::from(BPF_RB_RING_SIZE));
+    let in_numbers = urgency == Urgency::Bulk || (FIRST_IN_NUMBERS..=LAST_IN_NUMBERS).contains(&header.kind);
+    let free = if in_numbers { size / 2 } else { size / 4 * 3 };
+    if waiting < free {
+        return true;
+    }
+    let (epoch, len) = (State::Drains.load(), u64::from(header.len_bytes));
+    if SHARES.get_ptr_mut(&header.session).is_none() {
+        let new = Share { epoch, weighty_bytes: 0, bulk_bytes: 0 };
+        // Another processor may have been quicker: then this fails, as it should.
+        let _ = SHARES.insert(&header.session, &new, BPF_NOEXIST);
+    }
+    let Some(share) = SHARES.get_ptr_mut(&header.session) else { return false };
+    // SAFETY: the pointer comes from the map.
+    let share = unsafe { &mut *share };
+    if share.epoch != epoch {
+        *share = Share { epoch, weighty_bytes: 0, bulk_bytes: 0 };
+    }
+    let used = if urgency == Urgency::Bulk { &mut share.bulk_bytes } else { &mut share.weighty_bytes };
+    // SAFETY: the pointer comes from the map.
+    unsafe { fetch_add(used, len) + len <= size / 8 }
 }
 
 /// Counts what could not be handed over.

@@ -104,7 +104,9 @@ fn a_change_by_way_of_a_symlink_is_judged_by_where_it_leads() {
     if !require(&[Tier2]) {
         return;
     }
-    let scope = |write: &str| format!("[scope.files]\nread = [\"/**\"]\nwrite = [\"{write}\"]\n[scope.exec]\nallow = [\"/**\"]\n");
+    let scope = |write: &str| {
+        format!("[scope.files]\nread = [\"/**\"]\nwrite = [\"{write}\"]\n[scope.exec]\nallow = [\"/**\"]\n")
+    };
     let place = bailiwick_tests::workload::Place::new();
     let (granted, denied) = (place.files("granted", 0), place.files("denied", 0));
     std::fs::write(denied.join("kept"), "").unwrap();

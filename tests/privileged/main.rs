@@ -9,6 +9,7 @@ mod config;
 mod deeds;
 mod doctor;
 mod file;
+mod flood;
 mod gate;
 mod network;
 mod process;

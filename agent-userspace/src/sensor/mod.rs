@@ -54,6 +54,7 @@ enum State {
     EveryExec = 2,
     Adopted = 3,
     LostUncounted = 4,
+    Drains = 7,
 }
 
 /// Where the running kernel keeps its BTF.
@@ -181,6 +182,7 @@ pub struct Sensor {
     weighty: Ring,
     bulk: Ring,
     armed: Option<BtfTracePointLinkId>,
+    drains: u64,
 }
 
 impl Sensor {
@@ -229,7 +231,7 @@ impl Sensor {
         }
         let weighty = ring(&mut ebpf, "WEIGHTY", options.ring_bytes)?;
         let bulk = ring(&mut ebpf, "BULK", options.ring_bytes)?;
-        let mut sensor = Self { ebpf, weighty, bulk, armed: None };
+        let mut sensor = Self { ebpf, weighty, bulk, armed: None, drains: 0 };
         sensor.allow_environment(&options.environment)?;
         Ok(sensor)
     }
@@ -309,6 +311,11 @@ impl Sensor {
     pub fn give_up(&mut self, drained: Drained) {
         self.weighty.give_up(drained.weighty);
         self.bulk.give_up(drained.bulk);
+        self.drains += 1;
+        // Should it fail, sessions are held to the share that they have used up.
+        if let Err(error) = self.set_state(State::Drains, self.drains) {
+            tracing::warn!(%error, "sessions that flooded a ring stay limited");
+        }
     }
 
     /// Sets what the kernel side recognises by itself.
