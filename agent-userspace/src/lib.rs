@@ -13,6 +13,7 @@ pub mod decode;
 pub mod entry;
 pub mod export;
 pub mod gate;
+pub mod hook_check;
 pub mod observation;
 pub mod scope;
 pub mod sensor;

@@ -3,9 +3,17 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // The gate is this program too. It does one thing, and nothing of the command line's comes before it.
-    if std::env::args_os().nth(1).is_some_and(|command| command == "gate") {
-        return ExitCode::from(u8::try_from(agent_userspace::gate::process_main()).unwrap_or(1));
+    // The gate and the check of the hooks are this program too. Each does one thing, and nothing of the command line's
+    // comes before it.
+    let hidden: Option<fn() -> i32> = match std::env::args_os().nth(1) {
+        Some(command) if command == "gate" => Some(agent_userspace::gate::process_main),
+        Some(command) if command == agent_userspace::hook_check::SUBCOMMAND => {
+            Some(agent_userspace::hook_check::process_main)
+        }
+        _ => None,
+    };
+    if let Some(main) = hidden {
+        return ExitCode::from(u8::try_from(main()).unwrap_or(1));
     }
     ExitCode::from(agent_userspace::cli::main())
 }

@@ -57,7 +57,11 @@ pub(super) fn doctor(doctor: &Doctor, palette: Palette) -> String {
     let rows: Vec<Vec<String>> = doctor
         .observations
         .iter()
-        .map(|seen| [&seen.event, &seen.hook, &seen.guarantee].map(|cell| printable(cell).into_owned()).to_vec())
+        .map(|seen| {
+            let guarantee =
+                if seen.working { seen.guarantee.as_str() } else { "NOT WORKING: it saw nothing when it was tried" };
+            [seen.event.as_str(), &seen.hook, guarantee].map(|cell| printable(cell).into_owned()).to_vec()
+        })
         .collect();
     text.push_str(&table(&["EVENT", "HOOK", "WHAT IT GUARANTEES"], &rows, palette));
     text.push_str(&palette.paint(Tone::Strong, "\nblind spots\n"));
@@ -272,6 +276,7 @@ mod tests {
     #[test]
     fn doctor_names_hooks_and_every_blind_spot_once_with_its_events() {
         let seen = |event: &str| Observation {
+            working: true,
             event: event.into(),
             hook: "tp_btf/sys_exit".into(),
             guarantee: "all".into(),

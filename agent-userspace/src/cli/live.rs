@@ -162,7 +162,7 @@ mod tests {
     fn doctor(blind_spots: &[&str]) -> Doctor {
         let blind_spots = blind_spots.iter().map(|spot| (*spot).to_owned()).collect();
         let (event, hook, guarantee) = ("file.open".into(), "tp_btf/sys_exit".into(), "all".into());
-        Doctor { tier: 2, observations: vec![Observation { event, hook, guarantee, blind_spots }] }
+        Doctor { tier: 2, observations: vec![Observation { event, working: true, hook, guarantee, blind_spots }] }
     }
 
     #[test]

@@ -85,6 +85,8 @@ pub struct Observation {
     pub event: String,
     /// The hook in use; `none` where there is none.
     pub hook: String,
+    /// Whether it saw what was done to try it, when the daemon started.
+    pub working: bool,
     /// What the hook guarantees.
     pub guarantee: String,
     /// What it does not see.

@@ -170,6 +170,7 @@ impl Core for FakeCore {
             observations: vec![Observation {
                 event: "file.open".into(),
                 hook: "tp_btf/sys_exit".into(),
+                working: true,
                 guarantee: "every open that a system call makes".into(),
                 blind_spots: vec!["opens submitted through io_uring".into()],
             }],

@@ -103,8 +103,10 @@ impl Core for Daemon {
     }
 
     fn doctor(&self) -> Doctor {
+        let not_working = self.view.lock().not_working.clone();
         let observations = OBSERVATIONS.iter().map(|observation| Observation {
             event: observation.event.to_owned(),
+            working: !not_working.contains(observation.event),
             hook: observation.hook.to_owned(),
             guarantee: observation.guarantee.to_owned(),
             blind_spots: observation.blind_spots.iter().map(|&spot| spot.to_owned()).collect(),

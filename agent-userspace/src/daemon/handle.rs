@@ -23,6 +23,12 @@ const KEEP_DECISION_NS: u64 = 5_000_000_000;
 impl Pipeline {
     /// Takes one event from the sensor to a draft.
     pub(super) fn handle(&mut self, event: Event) {
+        if let Some(checked) = &mut self.checked
+            && checked.session == event.head.session
+        {
+            checked.seen.insert(event.action.kind());
+            return;
+        }
         let time = self.clock.wall(event.head.time_boot_ns);
         if self.attributor.is_unknown(&event.head) {
             self.meet_unseen(event.head.session, time);
@@ -257,7 +263,7 @@ impl Pipeline {
     }
 
     fn record_open(&mut self, session: u64, head: &Head, open: &Open, time: Timestamp) {
-        let kind = u16::try_from(open.key.kind).ok().and_then(RecordKind::from_wire).unwrap_or(RecordKind::Open);
+        let kind = open.kind();
         let event = match kind {
             RecordKind::Open if open.key.access & ACCESS_CREATED != 0 => "file.create",
             kind => event_of(kind),

@@ -26,7 +26,7 @@ use crate::sensor::{Drained, Sensor, SensorError};
 use crate::trail::Trail;
 
 /// Records are handled this long after they were made, so that those of another processor, made before, have come.
-const SETTLE: Duration = Duration::from_millis(2);
+pub(super) const SETTLE: Duration = Duration::from_millis(2);
 /// How many records of each ring are handled in one go.
 const MOST_RECORDS: usize = 8_192;
 /// How often the rings are looked at while a session lives; they wake us earlier when they fill.
@@ -66,6 +66,8 @@ pub(super) struct Pipeline {
     pub(super) uncounted: u64,
     pub(super) missed: BTreeMap<&'static str, u64>,
     pub(super) unannounced: bool,
+    /// The session whose records check the hooks, while they do.
+    pub(super) checked: Option<super::checking::Checked>,
     next_flush: Instant,
     next_sweep: Instant,
     next_gate_look: Instant,
@@ -116,6 +118,7 @@ impl Pipeline {
             uncounted: 0,
             missed: BTreeMap::new(),
             unannounced: false,
+            checked: None,
             next_flush: now + FLUSH_EVERY,
             next_sweep: now + SWEEP_EVERY,
             next_gate_look: now,
@@ -290,6 +293,11 @@ impl Pipeline {
             self.quiet_since = Some(now);
             return;
         }
+        self.disarm(now);
+    }
+
+    /// Detaches the system-call hook.
+    fn disarm(&mut self, now: Instant) {
         match self.sensor.disarm() {
             Ok(()) => self.armed_since = None,
             Err(error) => {

@@ -37,6 +37,7 @@ impl Pipeline {
         let adopted = self.adopt();
         self.sensor.set_adopting(false)?;
         adopted?;
+        self.check_hooks()?;
         if self.config.settings.sensor.idle == crate::config::settings::Idle::Armed {
             self.arm()?;
         }

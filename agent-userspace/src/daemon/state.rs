@@ -1,6 +1,6 @@
 //! What the pipeline shows of itself to whoever asks, without being asked to stop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::Config;
@@ -15,6 +15,8 @@ pub(super) struct View {
     pub(super) ready: bool,
     /// What is wrong, in sentences.
     pub(super) problems: BTreeMap<&'static str, String>,
+    /// Events whose hooks saw nothing when they were tried.
+    pub(super) not_working: BTreeSet<&'static str>,
     /// Actions known to be lost since the start.
     pub(super) lost: u64,
     /// The sessions that live, by agent.
@@ -33,6 +35,7 @@ impl SharedView {
             config,
             ready: false,
             problems: BTreeMap::new(),
+            not_working: BTreeSet::new(),
             lost: 0,
             live: BTreeMap::new(),
             last_seen: BTreeMap::new(),

@@ -1,7 +1,7 @@
 //! Files: open, and create.
 
-use agent_common::StringTag;
 use agent_common::file::{self as wire, OpenKey};
+use agent_common::{RecordKind, StringTag};
 
 use super::{DecodeError, Rest, Text, join};
 
@@ -22,6 +22,13 @@ pub struct Open {
     pub as_given: bool,
     /// The constants beginning with `OPEN_`.
     pub flags: u32,
+}
+
+impl Open {
+    /// The kind of record it came as.
+    pub fn kind(&self) -> RecordKind {
+        u16::try_from(self.key.kind).ok().and_then(RecordKind::from_wire).unwrap_or(RecordKind::Open)
+    }
 }
 
 pub(super) fn open(mut rest: Rest<'_>) -> Result<Open, DecodeError> {

@@ -64,6 +64,21 @@ pub enum Action {
     Act(Box<Act>),
 }
 
+impl Action {
+    /// The kind of record it came as.
+    pub fn kind(&self) -> RecordKind {
+        match self {
+            Self::Fork(_) => RecordKind::Fork,
+            Self::Exec(_) => RecordKind::Exec,
+            Self::ExecFailed(_) => RecordKind::ExecFailed,
+            Self::Exit(_) => RecordKind::Exit,
+            Self::Open(open) => open.kind(),
+            Self::Connect(_) => RecordKind::Connect,
+            Self::Act(act) => act.kind,
+        }
+    }
+}
+
 /// A record, decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
