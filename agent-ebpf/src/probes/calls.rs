@@ -233,7 +233,7 @@ pub fn on_sys_exit(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: as many stand there as the mask lets through.
     let shape = unsafe { *SHAPES.as_ptr().add((black_box(u64::from(place)) & 0xff) as usize) };
     // SAFETY: the programs there were made for this hook.
-    let _ = unsafe { HANDLERS.tail_call(&ctx, u32::from(shape.route)) };
+    unsafe { HANDLERS.tail_call(&ctx, u32::from(shape.route)) };
     // Only a call that could not be handed over comes back.
     count_lost(member.session, shape.kind, LOSS_READ);
     0

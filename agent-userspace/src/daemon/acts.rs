@@ -108,11 +108,7 @@ impl Compose {
             }
             RecordKind::Truncate => self.set("file.size", if call == "fallocate" { third + fourth } else { second }),
             RecordKind::Mount => self.set("bailiwick.mount.flags", format!("{fourth:#x}")),
-            RecordKind::Ptrace => {
-                if call == "ptrace" {
-                    self.set("bailiwick.ptrace.request", ptrace_request(first));
-                }
-            }
+            RecordKind::Ptrace if call == "ptrace" => self.set("bailiwick.ptrace.request", ptrace_request(first)),
             RecordKind::Signal => self.set("bailiwick.signal", first),
             RecordKind::Setid => {
                 let ids: Vec<i64> = [first, second, third]
@@ -129,11 +125,7 @@ impl Compose {
                 }
             }
             RecordKind::Bpf => self.set("bailiwick.bpf.command", first),
-            RecordKind::Keyctl => {
-                if call == "keyctl" {
-                    self.set("bailiwick.keyctl.operation", first);
-                }
-            }
+            RecordKind::Keyctl if call == "keyctl" => self.set("bailiwick.keyctl.operation", first),
             RecordKind::IoUringSetup => self.set("bailiwick.io_uring.entries", first & 0xffff_ffff),
             _ => {}
         }
