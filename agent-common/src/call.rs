@@ -59,10 +59,16 @@ pub enum Route {
     Act = 3,
     /// Mappings.
     Map = 4,
+    /// Messages that are sent to an address.
+    SendMessage = 5,
+    /// What comes with a message.
+    ReceiveMessage = 6,
+    /// What comes with several messages.
+    ReceiveMessages = 7,
 }
 
 /// How many routes there are.
-pub const ROUTES: u32 = 5;
+pub const ROUTES: u32 = 8;
 
 /// No argument, or no number.
 pub const NONE: u16 = 0xffff;
@@ -232,6 +238,17 @@ pub const CALLS: &[Call] = &[
     // Network.
     routed("connect", 42, 362, Route::Socket, RecordKind::Connect),
     routed("socketcall", NONE, 102, Route::Socket, RecordKind::Connect),
+    routed("accept", 43, NONE, Route::Socket, RecordKind::Accept),
+    routed("accept4", 288, 364, Route::Socket, RecordKind::Accept),
+    routed("bind", 49, 361, Route::Socket, RecordKind::Bind),
+    routed("listen", 50, 363, Route::Socket, RecordKind::Listen),
+    routed("socket", 41, 359, Route::Socket, RecordKind::Raw),
+    routed("sendto", 44, 369, Route::Socket, RecordKind::Send),
+    routed("sendmsg", 46, 370, Route::SendMessage, RecordKind::Send),
+    routed("sendmmsg", 307, 345, Route::SendMessage, RecordKind::Send),
+    routed("recvmsg", 47, 372, Route::ReceiveMessage, RecordKind::FdReceive),
+    routed("recvmmsg", 299, 337, Route::ReceiveMessages, RecordKind::FdReceive),
+    routed("recvmmsg_time64", NONE, 417, Route::ReceiveMessages, RecordKind::FdReceive),
     // Privileges.
     act("ptrace", 101, 26, RecordKind::Ptrace).target(1),
     act("process_vm_readv", 310, 347, RecordKind::Ptrace).target(0),

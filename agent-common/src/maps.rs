@@ -127,6 +127,24 @@ wire! {
 }
 
 wire! {
+    /// Whose connection it is.
+    pub struct Owner [32] {
+        /// The session.
+        pub session: u64,
+        /// When the process started, in nanoseconds after boot.
+        pub start_boot_ns: u64,
+        /// The process that made it.
+        pub tgid: u32,
+        /// The thread.
+        pub tid: u32,
+        /// How often the process had exec'd.
+        pub exec_number: u32,
+        /// The flags that records about it carry.
+        pub flags: u32,
+    }
+}
+
+wire! {
     /// A folded key's count. It only grows.
     pub struct Fold [32] {
         /// How many opens.
@@ -190,6 +208,6 @@ wire! {
         /// Bytes of path that follow.
         pub path_len_bytes: u32,
         /// For a socket, its connection; a family of 0 for all else.
-        pub socket: crate::network::Connect,
+        pub socket: crate::network::Socket,
     }
 }

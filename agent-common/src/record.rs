@@ -72,7 +72,7 @@ kinds! {
     Exit = 4,
     /// A file was opened, or was not: [`crate::file::Open`].
     Open = 5,
-    /// A connection was asked for: [`crate::network::Connect`].
+    /// A connection was asked for: [`crate::network::Socket`].
     Connect = 6,
     /// A name of a file was removed: [`crate::call::Act`], as all up to the next that says otherwise.
     Unlink = 7,
@@ -126,6 +126,24 @@ kinds! {
     MapExec = 31,
     /// A file was mapped so that writing reaches it: [`crate::file::Open`].
     MapWrite = 32,
+    /// A connection was taken: [`crate::network::Socket`], as all up to the next that says otherwise.
+    Accept = 33,
+    /// A socket was given an address of its own.
+    Bind = 34,
+    /// A socket waits for connections.
+    Listen = 35,
+    /// A socket was made that takes packets as they are.
+    Raw = 36,
+    /// A socket was made that talks to the kernel.
+    Netlink = 37,
+    /// Something was sent to an address: [`crate::network::Sent`].
+    Send = 38,
+    /// A connection ended: [`crate::network::Closed`].
+    Close = 39,
+    /// A connection to a Unix socket: [`crate::network::Unix`].
+    UnixConnect = 40,
+    /// A descriptor came from another process: [`crate::file::Open`].
+    FdReceive = 41,
 }
 
 /// Room for the counters that are kept by kind: one more than the highest number.

@@ -2,7 +2,7 @@
 //! has lost count; they hook nothing.
 
 use agent_common::maps::{FileRow, Member, TaskRow};
-use agent_common::network::Connect;
+use agent_common::network::Socket;
 use aya_ebpf::bindings::{seq_file, task_struct};
 use aya_ebpf::helpers::generated::bpf_seq_write;
 use core::ffi::c_void;
@@ -13,7 +13,7 @@ use crate::kernel::task::{Who, parent};
 use crate::kernel::{Unreadable, field};
 use crate::maps::{ADOPT, MEMBER, PATH_BYTES, SCRATCH_FILES, State};
 use crate::probes::file::OpenFile;
-use crate::probes::network::socket;
+use crate::probes::network::{describe, sock_of};
 
 #[repr(C)]
 pub struct Meta {
@@ -126,7 +126,7 @@ fn write_file(seq: *mut seq_file, task: *mut task_struct, session: u64, fd: u32,
     let open = OpenFile::read(file)?;
     let path = resolve(open.place, scratch)?;
     let who = Who::of(task);
-    let row = FileRow {
+    let mut row = FileRow {
         start_boot_ns: who.start_boot_ns,
         session,
         inode: open.inode,
@@ -136,8 +136,11 @@ fn write_file(seq: *mut seq_file, task: *mut task_struct, session: u64, fd: u32,
         access: open.access,
         flags: open.flags,
         path_len_bytes: path.len_bytes & (PATH_BYTES as u32 - 1),
-        socket: socket(file)?.unwrap_or(NO_SOCKET),
+        socket: NO_SOCKET,
     };
+    if let Some(sock) = sock_of(file)? {
+        describe(sock, &mut row.socket)?;
+    }
     let from = (core::hint::black_box(path.start) & (PATH_BYTES as u32 - 1)) as usize;
     let len = core::hint::black_box(row.path_len_bytes) & (PATH_BYTES as u32 - 1);
     // SAFETY: the row is ours; `from` and `len` lie within the buffer, which is twice PATH_BYTES.
@@ -149,7 +152,7 @@ fn write_file(seq: *mut seq_file, task: *mut task_struct, session: u64, fd: u32,
     Ok(())
 }
 
-const NO_SOCKET: Connect = Connect {
+const NO_SOCKET: Socket = Socket {
     remote: [0; 16],
     local: [0; 16],
     remote_port: 0,

@@ -5,7 +5,7 @@ use core::ptr;
 
 use agent_common::call::ROUTES;
 use agent_common::file::OpenKey;
-use agent_common::maps::{Decision, FileId, Fold, Loss, LossKey, Member, Opened, Recognition, Share};
+use agent_common::maps::{Decision, FileId, Fold, Loss, LossKey, Member, Opened, Owner, Recognition, Share};
 use agent_common::record::KINDS;
 use aya_ebpf::Global;
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE, task_struct};
@@ -76,6 +76,10 @@ pub static WEIGHTY: RingBuf = RingBuf::with_byte_size(1 << 22, 0);
 /// All the others.
 #[map]
 pub static BULK: RingBuf = RingBuf::with_byte_size(1 << 22, 0);
+
+/// Whose a TCP connection is, by its `struct sock`.
+#[map]
+pub static OWNERS: HashMap<u64, Owner> = HashMap::with_max_entries(65_536, 0);
 
 /// What each session has put into a ring that is filling up. A full table forgets the one that was quiet for longest.
 #[map]
@@ -217,6 +221,10 @@ scratch! {
     SCRATCH_EXEC
     /// Of the system-call hook and the programs that it hands over to.
     SCRATCH_CALL
+    /// Of the hook on sockets' states.
+    SCRATCH_STATE
+    /// Of the hook on signals.
+    SCRATCH_SIGNAL
     /// Of the iterator over files.
     SCRATCH_FILES
 }

@@ -26,7 +26,6 @@ const OPEN_BLIND_SPOTS: &[&str] = &[
     "opens through io_uring are not seen",
     "a file is judged by the path in its own mount namespace; a chroot's view is not",
     "a descriptor that another thread replaces before the call returns is seen as its replacement",
-    "a file received over a socket, or taken with pidfd_getfd, was opened by another",
 ];
 const FORK: &[&str] = &["bailiwick.child.tgid", "bailiwick.child.start_boot_ns"];
 const EXEC: &[&str] = &[
@@ -72,6 +71,9 @@ const CONNECT: &[&str] = &[
     "[network.local.address]",
     "[network.local.port]",
     "[bailiwick.network.as_given]",
+    "[bailiwick.network.family]",
+    "[bailiwick.vsock.context]",
+    "[bailiwick.vsock.port]",
     "[bailiwick.file.found_open]",
     "[error.type]",
 ];
@@ -216,6 +218,58 @@ const fn change(event: &'static str, attributes: &'static [&'static str], guaran
     }
 }
 
+/// Something done with a socket.
+const fn socket(
+    event: &'static str,
+    grant: Option<&'static str>,
+    attributes: &'static [&'static str],
+    guarantee: &'static str,
+    blind_spots: &'static [&'static str],
+) -> Observation {
+    Observation { event, family: "network", grant, attributes, hook: "tp_btf/sys_exit", guarantee, blind_spots }
+}
+
+const URING_BLIND_SPOT: &[&str] = &["the same through io_uring is not seen"];
+const CONNECT_BLIND_SPOTS: &[&str] =
+    &["connects through io_uring are not seen", "a vsock address is as given, and judged by no grant"];
+const SEND: &[&str] = &[
+    "server.address",
+    "server.port",
+    "network.transport",
+    "network.type",
+    "[network.local.address]",
+    "[network.local.port]",
+    "bailiwick.network.as_given",
+    "[error.type]",
+];
+const OWN_ADDRESS: &[&str] = &[
+    "network.local.address",
+    "network.local.port",
+    "network.transport",
+    "network.type",
+    "[bailiwick.network.as_given]",
+    "[error.type]",
+];
+const ACCEPT: &[&str] = &[
+    "client.address",
+    "client.port",
+    "network.local.address",
+    "network.local.port",
+    "network.transport",
+    "network.type",
+];
+const CLOSE: &[&str] = &[
+    "server.address",
+    "server.port",
+    "network.local.address",
+    "network.local.port",
+    "network.transport",
+    "network.type",
+    "bailiwick.network.bytes_sent",
+    "bailiwick.network.bytes_received",
+];
+const RAW: &[&str] = &["[bailiwick.network.family]", "bailiwick.network.protocol", "network.transport", "[error.type]"];
+
 /// A use of a privilege, told of as it was made.
 const fn privilege(event: &'static str, attributes: &'static [&'static str], guarantee: &'static str) -> Observation {
     Observation {
@@ -320,18 +374,64 @@ pub const OBSERVATIONS: &[Observation] = &[
         guarantee: "files mapped so that writing to memory writes to them; repeats counted exactly",
         blind_spots: MAP_BLIND_SPOTS,
     },
+    socket(
+        "network.connect",
+        Some("scope.network"),
+        CONNECT,
+        "IPv4 and IPv6, the address that the socket holds; of a failed one the address as given; TCP fast open; vsock",
+        CONNECT_BLIND_SPOTS,
+    ),
+    socket(
+        "network.send",
+        Some("scope.network"),
+        SEND,
+        "sendto, sendmsg and sendmmsg to an address, as given; repeats to the same address counted exactly",
+        URING_BLIND_SPOT,
+    ),
+    socket("network.bind", Some("scope.network"), OWN_ADDRESS, "the address that the socket holds", URING_BLIND_SPOT),
+    socket("network.listen", Some("scope.network"), OWN_ADDRESS, "the address that the socket holds", URING_BLIND_SPOT),
+    socket("network.accept", None, ACCEPT, "both ends, as the new socket holds them", URING_BLIND_SPOT),
     Observation {
-        event: "network.connect",
+        hook: "tp_btf/inet_sock_set_state",
+        ..socket(
+            "network.close",
+            None,
+            CLOSE,
+            "the end of a TCP connection that the session made or took, with its bytes of data",
+            &["a connection that was made before its process joined the session", "UDP has no end to be seen"],
+        )
+    },
+    socket("network.raw", Some("scope.privileges"), RAW, "packet sockets and raw sockets, when they are made", &[]),
+    socket("network.netlink", None, RAW, "netlink sockets, when they are made", &[]),
+    Observation {
+        event: "unix.connect",
         family: "network",
-        grant: Some("scope.network"),
-        attributes: CONNECT,
-        hook: "tp_btf/sys_exit",
-        guarantee: "IPv4 and IPv6, the address that the socket holds; of a failed one the address as given",
-        blind_spots: &[
-            "connects through io_uring are not seen",
-            "what is sent without a connect (UDP sendto) is not seen",
-            "Unix sockets are not seen",
+        grant: Some("scope.unix"),
+        attributes: &[
+            "[bailiwick.unix.path]",
+            "[bailiwick.unix.abstract]",
+            "[bailiwick.peer.tgid]",
+            "[bailiwick.peer.executable]",
+            "[bailiwick.peer.user.id]",
+            "network.transport",
+            "[bailiwick.network.as_given]",
+            "[error.type]",
         ],
+        hook: "tp_btf/sys_exit",
+        guarantee: "the listener's own path, whatever was given, and the process that listens",
+        blind_spots: &[
+            "of a datagram, and of a connect that failed, the name is as given, and no process is known",
+            "a process that hands its listening socket on is named still",
+        ],
+    },
+    Observation {
+        event: "fd.receive",
+        family: "network",
+        grant: Some("scope.files"),
+        attributes: OPEN,
+        hook: "tp_btf/sys_exit",
+        guarantee: "every descriptor that came over a Unix socket or by pidfd_getfd, as the file that it is",
+        blind_spots: &["another thread may change the message before it is looked at", "who opened it is not known"],
     },
     privilege(
         "privilege.ptrace",
@@ -384,6 +484,15 @@ pub fn event_of(kind: RecordKind) -> &'static str {
         RecordKind::MapExec => "file.map_exec",
         RecordKind::MapWrite => "file.map_write",
         RecordKind::Connect => "network.connect",
+        RecordKind::Accept => "network.accept",
+        RecordKind::Bind => "network.bind",
+        RecordKind::Listen => "network.listen",
+        RecordKind::Raw => "network.raw",
+        RecordKind::Netlink => "network.netlink",
+        RecordKind::Send => "network.send",
+        RecordKind::Close => "network.close",
+        RecordKind::UnixConnect => "unix.connect",
+        RecordKind::FdReceive => "fd.receive",
         RecordKind::Ptrace => "privilege.ptrace",
         RecordKind::Signal => "privilege.signal",
         RecordKind::Setid => "privilege.setid",
@@ -444,6 +553,15 @@ pub fn judged_by(kind: RecordKind) -> Judged {
         | RecordKind::MapExec
         | RecordKind::MapWrite
         | RecordKind::Connect
+        | RecordKind::Accept
+        | RecordKind::Bind
+        | RecordKind::Listen
+        | RecordKind::Raw
+        | RecordKind::Netlink
+        | RecordKind::Send
+        | RecordKind::Close
+        | RecordKind::UnixConnect
+        | RecordKind::FdReceive
         | RecordKind::IoUringSetup => Judged::Otherwise,
     }
 }

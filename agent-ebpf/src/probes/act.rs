@@ -8,7 +8,7 @@ use agent_common::call::{ABSENT, ACT_OBJECT, Act, CWD, Call as SystemCall, PathA
 use agent_common::{RecordKind, StringTag};
 
 use super::calls::{AT_FDCWD, Call};
-use super::file::OpenFile;
+use super::file::{OpenFile, received};
 use crate::kernel::Unreadable;
 use crate::kernel::path::resolve;
 use crate::maps::Scratch;
@@ -22,21 +22,8 @@ pub fn act(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadable> {
         return Ok(());
     }
     let kind = if removes_directory(call) { RecordKind::Rmdir.to_wire() } else { shape.kind };
-    let (mut record, body) = Builder::begin::<Act>(scratch, call.header_of(kind));
-    let [a, b, c, d, e, f, ..] = call.arguments;
-    body.arguments = [a, b, c, d, e, f];
-    body.result = call.result;
-    body.inode = 0;
-    body.target_start_boot_ns = 0;
-    body.target_session = 0;
-    body.call = call.place;
-    body.errno = call.errno();
-    body.device = 0;
-    body.flags = 0;
-    body.access = 0;
+    let (mut record, body) = begin_act(call, kind, scratch);
     body.target_tgid = if shape.target == ABSENT { 0 } else { call.argument(shape.target) as u32 };
-    body.has = 0;
-    body.reserved = 0;
     if shape.object != ABSENT
         && let Ok(file) = call.file(call.argument(shape.object))
     {
@@ -56,7 +43,32 @@ pub fn act(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadable> {
         record.user_string(StringTag::Text, call.argument(shape.text));
     }
     record.emit(Urgency::Weighty);
+    const PIDFD_GETFD: u32 = SystemCall::place_of("pidfd_getfd");
+    if call.place == PIDFD_GETFD && call.result >= 0 {
+        return received(call, call.result as u64, scratch);
+    }
     Ok(())
+}
+
+/// Begins a record of a call as it was made.
+#[inline(always)]
+pub fn begin_act(call: &Call, kind: u16, scratch: *mut Scratch) -> (Builder, &'static mut Act) {
+    let (record, body) = Builder::begin::<Act>(scratch, call.header_of(kind));
+    let [a, b, c, d, e, f, ..] = call.arguments;
+    body.arguments = [a, b, c, d, e, f];
+    body.result = call.result;
+    body.inode = 0;
+    body.target_start_boot_ns = 0;
+    body.target_session = 0;
+    body.call = call.place;
+    body.errno = call.errno();
+    body.device = 0;
+    body.flags = 0;
+    body.access = 0;
+    body.target_tgid = 0;
+    body.has = 0;
+    body.reserved = 0;
+    (record, body)
 }
 
 #[inline(always)]

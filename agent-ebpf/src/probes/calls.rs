@@ -270,4 +270,10 @@ handlers! {
     handle_act: act::act;
     /// `Route::Map`.
     handle_map: file::map_call;
+    /// `Route::SendMessage`.
+    handle_send_message: network::send_message_call;
+    /// `Route::ReceiveMessage`.
+    handle_receive_message: network::receive_message_call;
+    /// `Route::ReceiveMessages`.
+    handle_receive_messages: network::receive_messages_call;
 }

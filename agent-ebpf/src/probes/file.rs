@@ -153,10 +153,30 @@ fn mapped(call: &Call, kind: RecordKind, file: u64, scratch: *mut Scratch) -> Re
     Ok(())
 }
 
+/// A descriptor that came from another process: each is told of, none is counted.
+#[inline(always)]
+pub fn received(call: &Call, fd: u64, scratch: *mut Scratch) -> Result<(), Unreadable> {
+    // Another thread may have closed it.
+    let Ok(file) = call.file(fd) else { return Ok(()) };
+    let (mut record, open) = begin(call, RecordKind::FdReceive, scratch);
+    let path = name_file(open, file, scratch)?;
+    alone(open);
+    record.path(StringTag::Path, &path)?;
+    record.emit(Urgency::Weighty);
+    Ok(())
+}
+
 /// Begins a record of what is folded.
 #[inline(always)]
 fn begin(call: &Call, kind: RecordKind, scratch: *mut Scratch) -> (Builder, &'static mut Open) {
     let (record, open) = Builder::begin::<Open>(scratch, call.header(kind));
+    begin_key(call, kind, open);
+    (record, open)
+}
+
+/// Writes into a key whose it is.
+#[inline(always)]
+pub fn begin_key(call: &Call, kind: RecordKind, open: &mut Open) {
     open.key.session = call.member.session;
     open.key.start_boot_ns = Who::of(call.task).start_boot_ns;
     open.key.tgid = Who::of(call.task).tgid;
@@ -165,7 +185,6 @@ fn begin(call: &Call, kind: RecordKind, scratch: *mut Scratch) -> (Builder, &'st
     open.key.reserved = 0;
     open.reserved = 0;
     open.reserved_wide = 0;
-    (record, open)
 }
 
 /// A file as the kernel holds it open.
@@ -253,6 +272,13 @@ struct Unannounced {
 /// Says in the body which file it is, and counts it; `None` when that was all there is to do.
 #[inline(always)]
 fn succeeded(open: &mut Open, file: u64, scratch: *mut Scratch) -> Result<Option<Unannounced>, Unreadable> {
+    let path = name_file(open, file, scratch)?;
+    Ok(count(open).map(|fold| Unannounced { fold, path }))
+}
+
+/// Says in the body which file it is.
+#[inline(always)]
+fn name_file(open: &mut Open, file: u64, scratch: *mut Scratch) -> Result<Resolved, Unreadable> {
     let found = OpenFile::read(file)?;
     let path = resolve(found.place, scratch)?;
     open.key.inode = found.inode;
@@ -261,7 +287,7 @@ fn succeeded(open: &mut Open, file: u64, scratch: *mut Scratch) -> Result<Option
     open.key.errno = 0;
     open.key.path_hash = path.hash;
     open.key.flags = found.flags | if path.unreachable { OPEN_UNREACHABLE } else { 0 };
-    Ok(count(open).map(|fold| Unannounced { fold, path }))
+    Ok(path)
 }
 
 #[inline(always)]
@@ -295,7 +321,7 @@ fn failed(
 /// Counts an open under its key, and says so in the body. `None` when that was all there is to do: the key has been
 /// announced. A null is a full table: the record stands for itself alone.
 #[inline(always)]
-fn count(open: &mut Open) -> Option<*mut Fold> {
+pub fn count(open: &mut Open) -> Option<*mut Fold> {
     // SAFETY: the helper takes nothing.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     let mut fold = FOLDED.get_ptr_mut(&open.key);
@@ -306,9 +332,7 @@ fn count(open: &mut Open) -> Option<*mut Fold> {
         fold = FOLDED.get_ptr_mut(&open.key);
     }
     let Some(fold) = fold else {
-        open.total = 1;
-        open.first_boot_ns = now;
-        open.folded = 0;
+        alone(open);
         return Some(core::ptr::null_mut());
     };
     // SAFETY: `fold` points into the map.
@@ -324,10 +348,19 @@ fn count(open: &mut Open) -> Option<*mut Fold> {
     Some(fold)
 }
 
+/// Says in the body that the record stands for itself alone.
+#[inline(always)]
+fn alone(open: &mut Open) {
+    open.total = 1;
+    // SAFETY: the helper takes nothing.
+    open.first_boot_ns = unsafe { bpf_ktime_get_boot_ns() };
+    open.folded = 0;
+}
+
 /// Hands over the record that tells of a key. Where it finds no room, the next repeat announces the key again; the count
 /// goes on either way.
 #[inline(always)]
-fn announce(record: &mut Builder, fold: *mut Fold, open: &Open) {
+pub fn announce(record: &mut Builder, fold: *mut Fold, open: &Open) {
     if fold.is_null() {
         record.emit(Urgency::Bulk);
     } else if record.try_emit(Urgency::Bulk) {

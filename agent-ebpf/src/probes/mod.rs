@@ -4,4 +4,5 @@ pub mod act;
 pub mod calls;
 pub mod file;
 pub mod network;
+pub mod privilege;
 pub mod process;

@@ -188,9 +188,20 @@ impl Attributor {
             Action::Fork(fork) => self.forked(head.process, fork.child, session),
             Action::Exec(exec) => self.executed(&head, exec, session, false),
             Action::Exit(_) => self.ended(head.process, session, head.time_boot_ns),
-            Action::ExecFailed(_) | Action::Open(_) | Action::Connect(_) | Action::Act(_) => {}
+            Action::ExecFailed(_)
+            | Action::Open(_)
+            | Action::Socket(_)
+            | Action::Sent(_)
+            | Action::Closed(_)
+            | Action::Unix(_)
+            | Action::Act(_) => {}
         }
         Outcome { attributed: Some(Attributed { event, session, opened_from: None, before }), decision }
+    }
+
+    /// The image that a process runs, in a session or not.
+    pub fn executable_of(&self, tgid: u32) -> Option<Vec<u8>> {
+        self.proc.executable(tgid)
     }
 
     /// What to tell the kernel side again: of a task that has not heard of a decision, since it was taken off the table by

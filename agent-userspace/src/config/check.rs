@@ -16,9 +16,9 @@ use super::kernel_selectors::kernel_selectors;
 use super::reader::read_document;
 use super::source::{SourceFile, files_of};
 use super::{Config, Declaration, Sources, keep};
-use crate::scope::grant::Rules;
+use crate::scope::grant::{PRIVILEGES, Rules};
 use crate::scope::network::{NetworkError, NetworkPattern};
-use crate::scope::{Access, Action, SeenPath};
+use crate::scope::{Access, Action, SeenPath, UnixAddress};
 
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,7 +165,7 @@ fn describe(declaration: &Declaration) -> String {
 /// How many rules there are.
 fn size(rules: &Rules) -> String {
     let counted = |number: usize, one: &str, more: &str| format!("{number} {}", if number == 1 { one } else { more });
-    let grants = rules.read.len() + rules.write.len() + rules.exec.len() + rules.connect.len();
+    let grants = rules.grants();
     let denies = rules.deny.len() + rules.exec_deny.len();
     format!("{} and {}", counted(grants, "grant", "grants"), counted(denies, "deny rule", "deny rules"))
 }
@@ -202,7 +202,8 @@ enum TargetError {
     Name(String),
     /// Neither.
     #[error(
-        "`{0}` is neither an absolute path nor an address with a port; write `/srv/file`, `10.0.0.5:443` or `[::1]:443`"
+        "`{0}` is neither an absolute path nor an address with a port; write `/srv/file`, `10.0.0.5:443`, `[::1]:443`, \
+         `unix:/run/x.sock`, `unix:@name` or `privilege:ptrace`"
     )]
     Neither(String),
 }
@@ -214,7 +215,16 @@ fn actions_on(target: &str) -> Result<Vec<Action<'_>>, TargetError> {
         return Ok(vec![file(Access::Read), file(Access::Write), Action::Exec { path, script: None }]);
     }
     if let Ok(address) = target.parse::<SocketAddr>() {
-        return Ok(vec![Action::Connect { address }]);
+        return Ok(vec![Action::Connect { address }, Action::Listen { address }]);
+    }
+    if let Some(name) = target.strip_prefix("unix:@") {
+        return Ok(vec![Action::Unix { address: UnixAddress::Abstract(name.as_bytes()) }]);
+    }
+    if let Some(path) = target.strip_prefix("unix:").filter(|path| path.starts_with('/')) {
+        return Ok(vec![Action::Unix { address: UnixAddress::Path(SeenPath::whole(path.as_bytes())) }]);
+    }
+    if let Some(name) = target.strip_prefix("privilege:").filter(|name| PRIVILEGES.contains(name)) {
+        return Ok(vec![Action::Privilege { name }]);
     }
     let shown = target.escape_debug().take(200).collect();
     match NetworkPattern::parse(target) {

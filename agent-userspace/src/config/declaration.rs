@@ -14,16 +14,12 @@ use super::rules::Reading;
 use super::selectors::{self, Recognise};
 use super::settings::{choice, no_choice, within};
 use crate::scope::Scope;
-use crate::scope::grant::{NetworkRule, Origin, PathRule, Rules};
+use crate::scope::grant::{NetworkRule, Origin, PRIVILEGES, PathRule, PrivilegeRule, Rules};
 
 /// The longest name of an agent or a grant set.
 pub const MAX_NAME_BYTES: usize = 64;
 /// The deepest chain of delegations that can be declared.
 pub const MAX_DELEGATION_DEPTH: u64 = 16;
-
-/// What `[scope.privileges]` may name.
-const PRIVILEGES: [&str; 12] =
-    ["bpf", "capset", "kexec", "keyctl", "memfd", "module", "mount", "namespace", "perf", "ptrace", "setuid", "signal"];
 
 /// Whose scope binds a delegate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -53,8 +49,6 @@ pub struct DeclaredScope {
     pub include: Vec<Located<String>>,
     /// Its own grants and denies.
     pub rules: Rules,
-    /// The privileges it may use. Not judged yet.
-    pub privileges: Vec<String>,
     /// To whom it may delegate. Not judged yet.
     pub delegate: Delegate,
 }
@@ -219,13 +213,17 @@ fn read_scope(mut section: Section<'_>, reading: &mut Reading<'_>) -> DeclaredSc
     if let Some(network) = section.section("network", "[scope.network]", &mut reading.problems) {
         reading.network(network, &mut scope.rules);
     }
+    if let Some(unix) = section.section("unix", "[scope.unix]", &mut reading.problems) {
+        reading.unix(unix, &mut scope.rules);
+    }
     if let Some(exec) = section.section("exec", "[scope.exec]", &mut reading.problems) {
         reading.exec(exec, &mut scope.rules);
     }
     if let Some(mut privileges) = section.section("privileges", "[scope.privileges]", &mut reading.problems) {
         for name in privileges.strings("allow", &mut reading.problems).unwrap_or_default() {
             if PRIVILEGES.contains(&name.value) {
-                scope.privileges.push(name.value.to_owned());
+                let name = PrivilegeRule { name: name.value.to_owned(), origin: name.origin };
+                scope.rules.privileges.push(name);
             } else {
                 reading.fault(&name.origin, no_choice("allow", name.value, PRIVILEGES.iter().copied()));
             }

@@ -63,6 +63,9 @@ pub(super) fn read(mut top: Section<'_>, reading: &mut Reading<'_>) -> Option<Gr
     if let Some(section) = top.section("network", "[network]", &mut reading.problems) {
         reading.network(section, &mut rules);
     }
+    if let Some(section) = top.section("unix", "[unix]", &mut reading.problems) {
+        reading.unix(section, &mut rules);
+    }
     if let Some(section) = top.section("exec", "[exec]", &mut reading.problems) {
         reading.exec(section, &mut rules);
     }

@@ -89,9 +89,27 @@ impl Reading<'_> {
         section.finish(&mut self.problems);
     }
 
-    /// Reads `connect` of a section on the network.
+    /// Reads `connect` of a section on Unix sockets: paths, and abstract names behind an `@`.
+    pub(super) fn unix(&mut self, mut section: Section<'_>, rules: &mut Rules) {
+        for text in section.strings("connect", &mut self.problems).unwrap_or_default() {
+            let Some(name) = text.value.strip_prefix('@') else {
+                rules.unix.extend(self.path_rule(&text));
+                continue;
+            };
+            match PathPattern::parse(&format!("/{name}")) {
+                Ok(pattern) => {
+                    rules.unix_abstract.push(PathRule { pattern, resolved: None, origin: text.origin.clone() });
+                }
+                Err(error) => self.fault(&text.origin, Fault::Pattern { text: text.value.to_owned(), error }),
+            }
+        }
+        section.finish(&mut self.problems);
+    }
+
+    /// Reads `connect` and `listen` of a section on the network.
     pub(super) fn network(&mut self, mut section: Section<'_>, rules: &mut Rules) {
         rules.connect = self.addresses(&mut section, "connect");
+        rules.listen = self.addresses(&mut section, "listen");
         section.finish(&mut self.problems);
     }
 

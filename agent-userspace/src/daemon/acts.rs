@@ -7,13 +7,13 @@ use super::afterwards::{LastName, lookup};
 use super::drafts::{Compose, normalised};
 use super::pipeline::Pipeline;
 use crate::decode::{Act, Head, Named, Text};
-use crate::entry::{Timestamp, Verdict};
+use crate::entry::Timestamp;
 use crate::observation::{Judged, event_of, judged_by};
 use crate::scope::{self, Access, SeenPath};
 
 /// A path that an act names: as it was given, and where it leads.
-struct Place {
-    path: Text,
+pub(super) struct Place {
+    pub(super) path: Text,
     resolved_after: bool,
 }
 
@@ -34,20 +34,17 @@ impl Pipeline {
         let errno = (act.errno != 0).then_some(act.errno);
         match judged_by(act.kind) {
             Judged::Write => self.judge_places(session, &mut compose, &places, errno),
-            Judged::Privilege(_) | Judged::Otherwise => {}
+            Judged::Privilege(name) => self.judge(session, &mut compose, &scope::Action::Privilege { name }, errno),
+            Judged::Otherwise => {}
         }
         self.push(session, compose.draft);
     }
 
     /// Judges every name as written to: one that is out of scope makes the whole so.
     fn judge_places(&self, session: u64, compose: &mut Compose, places: &[Place], errno: Option<u32>) {
-        for place in places {
-            let path = SeenPath { bytes: &place.path.bytes, cut: place.path.cut };
-            self.judge(session, compose, &scope::Action::File { path, access: Access::Write }, errno);
-            if compose.draft.verdict == Verdict::OutOfScope {
-                return;
-            }
-        }
+        let paths: Vec<SeenPath<'_>> =
+            places.iter().map(|place| SeenPath { bytes: &place.path.bytes, cut: place.path.cut }).collect();
+        self.judge(session, compose, &scope::Action::Files { paths: &paths, access: Access::Write }, errno);
     }
 
     /// Whether a signal stayed inside the session: the kernel side knows the sessions by their first ids.
@@ -56,7 +53,8 @@ impl Pipeline {
     }
 }
 
-fn place_of(tgid: u32, named: &Named, last: LastName) -> Place {
+/// Where a path leads that a process gave.
+pub(super) fn place_of(tgid: u32, named: &Named, last: LastName) -> Place {
     let joined = named.joined();
     let plain = normalised(&joined.bytes);
     let found = if joined.cut { None } else { lookup(tgid, &joined.bytes, named.directory.is_some(), last) };

@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::attribute::{Attributor, Process, Session};
-use crate::decode::{Connect, Exec, ExecFailed, Exit, Fork, Open, ProcessKey, Text};
+use crate::decode::{Exec, ExecFailed, Exit, Fork, Open, ProcessKey, Text};
 use crate::entry::{Draft, Gap, ProcessRef, SessionId, Timestamp, Verdict};
 
 /// A draft in the making.
@@ -194,28 +194,6 @@ impl Compose {
                 self.set(name, true);
             }
         }
-    }
-
-    pub(super) fn connect(&mut self, connect: &Connect) {
-        const SOCK_STREAM: u16 = 1;
-        const SOCK_DGRAM: u16 = 2;
-        self.set("server.address", connect.remote.ip().to_string());
-        self.set("server.port", connect.remote.port());
-        let transport = match connect.socket_type {
-            SOCK_STREAM => "tcp",
-            SOCK_DGRAM => "udp",
-            _ => "raw",
-        };
-        self.set("network.transport", transport);
-        self.set("network.type", if connect.remote.is_ipv4() { "ipv4" } else { "ipv6" });
-        if let Some(local) = connect.local {
-            self.set("network.local.address", local.ip().to_string());
-            self.set("network.local.port", local.port());
-        }
-        if connect.as_given {
-            self.set("bailiwick.network.as_given", true);
-        }
-        self.error(connect.errno);
     }
 }
 

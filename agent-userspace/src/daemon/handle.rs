@@ -1,7 +1,7 @@
 //! What the pipeline makes of one event: its session, its verdict, its entry.
 
 use agent_common::RecordKind;
-use agent_common::file::{ACCESS_CREATED, ACCESS_PATH, ACCESS_READ, ACCESS_WRITE};
+use agent_common::file::{ACCESS_CREATED, ACCESS_PATH, ACCESS_READ, ACCESS_WRITE, OPEN_INTERNAL};
 use agent_common::maps::Decision;
 use tracing::{error, info, warn};
 
@@ -10,7 +10,7 @@ use super::drafts::{Compose, gap, normalised, script, uncounted_gap};
 use super::gatekeeper::Passage;
 use super::pipeline::Pipeline;
 use crate::attribute::{Attributed, Process};
-use crate::decode::{self, Action, Connect, Event, Exec, ExecFailed, Head, Open, ProcessKey, Text};
+use crate::decode::{self, Action, Event, Exec, ExecFailed, Head, Open, ProcessKey, Text};
 use crate::entry::{Draft, Gap, Timestamp};
 use crate::observation::event_of;
 use crate::scope::{self, Access, SeenPath, judge_for};
@@ -96,10 +96,10 @@ impl Pipeline {
                 self.flush_process(head.process, None);
             }
             Action::Open(open) => self.record_open(attributed.session, head, open, time),
-            Action::Connect(connect) => {
-                let draft = self.connect_draft(attributed.session, head, connect, time);
-                self.push_composed(attributed.session, draft);
-            }
+            Action::Socket(socket) => self.record_socket(attributed.session, head, socket, time),
+            Action::Sent(sent) => self.record_sent(attributed.session, head, sent, time),
+            Action::Closed(closed) => self.record_closed(attributed.session, head, closed, time),
+            Action::Unix(unix) => self.record_unix(attributed.session, head, unix, time),
             Action::Act(act) => self.record_act(attributed.session, head, act, time),
         }
     }
@@ -109,7 +109,7 @@ impl Pipeline {
         Some(Compose::of(&self.attributor, session, head.process, head.tid, time, event))
     }
 
-    fn push_composed(&mut self, session: u64, compose: Option<Compose>) {
+    pub(super) fn push_composed(&mut self, session: u64, compose: Option<Compose>) {
         if let Some(compose) = compose {
             self.push(session, compose.draft);
         }
@@ -215,12 +215,12 @@ impl Pipeline {
             exec_number: 0,
         };
         let mut draft = if row.socket.family != 0 {
-            let connect = decode::network::of_wire(&row.socket);
+            let connect = decode::network::of_wire(&row.socket, RecordKind::Connect);
             // A socket without a far end is no connection.
             if connect.remote.port() == 0 {
                 return None;
             }
-            self.connect_draft(session, &head, &connect, time)?.draft
+            self.socket_draft(session, &head, &connect, time)?.draft
         } else if row.flags & agent_common::file::OPEN_INTERNAL != 0 {
             return None;
         } else {
@@ -276,12 +276,17 @@ impl Pipeline {
         };
         compose.open(open, &path);
         let errno = (open.key.errno != 0).then_some(open.key.errno);
-        // What is mapped to be executed was judged when it was opened, and is no program.
-        if kind != RecordKind::MapExec {
+        // What is mapped to be executed was judged when it was opened, and is no program. A pipe, a socket, a memfd has no
+        // name that a grant could have.
+        if kind != RecordKind::MapExec && open.flags & OPEN_INTERNAL == 0 {
             self.judge_file(session, &mut compose, &path, open.key.access, errno);
         }
-        let draft = compose.draft;
-        let draft = if open.folded { self.folding.announce(open.key, open.total, draft) } else { Some(draft) };
+        self.push_counted(session, open, compose.draft);
+    }
+
+    /// Notes a draft of something whose repeats may be counted in the kernel.
+    pub(super) fn push_counted(&mut self, session: u64, count: &Open, draft: Draft) {
+        let draft = if count.folded { self.folding.announce(count.key, count.total, draft) } else { Some(draft) };
         if let Some(draft) = draft {
             self.push(session, draft);
         }
@@ -290,14 +295,6 @@ impl Pipeline {
     fn judge_file(&self, session: u64, compose: &mut Compose, path: &Text, access: u32, errno: Option<u32>) {
         let action = scope::Action::File { path: seen(path), access: access_of(access) };
         self.judge(session, compose, &action, errno);
-    }
-
-    fn connect_draft(&self, session: u64, head: &Head, connect: &Connect, time: Timestamp) -> Option<Compose> {
-        let mut compose = self.compose(session, head, time, "network.connect")?;
-        compose.connect(connect);
-        let errno = (connect.errno != 0).then_some(connect.errno);
-        self.judge(session, &mut compose, &scope::Action::Connect { address: connect.remote }, errno);
-        Some(compose)
     }
 
     pub(super) fn judge(&self, session: u64, compose: &mut Compose, action: &scope::Action<'_>, errno: Option<u32>) {

@@ -2,12 +2,15 @@
 
 use std::net::SocketAddr;
 
+use agent_common::RecordKind;
 use serde_json::Value;
 
 use crate::config::Declaration;
 use crate::control::report::Explanation;
 use crate::entry::{Attribution, Draft, Entry, Verdict};
-use crate::scope::{Access, Action, SeenPath, judge_for};
+use crate::observation::{Judged, event_of, judged_by};
+use crate::scope::grant::PRIVILEGES;
+use crate::scope::{Access, Action, SeenPath, UnixAddress, judge_for};
 
 /// What an entry says was done.
 struct Recorded {
@@ -18,7 +21,12 @@ struct Recorded {
 enum What {
     File { path: Vec<u8>, cut: bool, access: Access },
     Exec { path: Vec<u8>, script: Option<Vec<u8>>, cut: bool },
+    Names { paths: Vec<Vec<u8>>, cut: bool },
     Connect { address: SocketAddr },
+    Listen { address: SocketAddr },
+    UnixPath { path: Vec<u8>, cut: bool },
+    UnixAbstract { name: Vec<u8> },
+    Privilege { name: &'static str },
 }
 
 impl Recorded {
@@ -31,26 +39,40 @@ impl Recorded {
         };
         let cut = |name: &str| draft.truncated.iter().any(|field| field == name);
         let what = match draft.event.as_str() {
-            "file.open" | "file.create" => What::File {
-                path: bytes("file.path")?,
-                cut: cut("file.path"),
-                access: match text("bailiwick.file.access")? {
-                    "w" => Access::Write,
-                    "rw" => Access::ReadWrite,
-                    "path" => Access::Path,
-                    "x" => Access::Exec,
-                    _ => Access::Read,
-                },
-            },
+            "file.open" | "file.create" | "file.map_write" | "fd.receive" if text("bailiwick.syscall").is_none() => {
+                What::File {
+                    path: bytes("file.path")?,
+                    cut: cut("file.path"),
+                    access: match text("bailiwick.file.access")? {
+                        "w" => Access::Write,
+                        "rw" => Access::ReadWrite,
+                        "path" => Access::Path,
+                        "x" => Access::Exec,
+                        _ => Access::Read,
+                    },
+                }
+            }
             "process.exec" => What::Exec {
                 path: bytes("process.executable.path")?,
                 script: bytes("bailiwick.exec.script"),
                 cut: cut("process.executable.path") || cut("bailiwick.exec.given"),
             },
-            "network.connect" => {
-                let port = u16::try_from(draft.attributes.get("server.port")?.as_u64()?).ok()?;
-                What::Connect { address: SocketAddr::new(text("server.address")?.parse().ok()?, port) }
+            "network.connect" | "network.send" => What::Connect { address: address(draft, "server")? },
+            "network.bind" | "network.listen" => What::Listen { address: address(draft, "network.local")? },
+            "network.raw" => What::Privilege { name: "raw" },
+            "file.mount" => What::Privilege { name: "mount" },
+            "unix.connect" => match bytes("bailiwick.unix.path") {
+                Some(path) => What::UnixPath { path, cut: cut("bailiwick.unix.path") },
+                None => What::UnixAbstract { name: bytes("bailiwick.unix.abstract")? },
+            },
+            event if event.starts_with("privilege.") => {
+                let name = event.strip_prefix("privilege.")?;
+                What::Privilege { name: PRIVILEGES.into_iter().find(|known| *known == name)? }
             }
+            event if is_change(event) => What::Names {
+                paths: ["file.path", "bailiwick.file.new_path"].into_iter().filter_map(bytes).collect(),
+                cut: cut("file.path") || cut("bailiwick.file.new_path"),
+            },
             _ => return None,
         };
         // Of errors only those of a search for a path are judged otherwise.
@@ -62,8 +84,9 @@ impl Recorded {
         Some(Self { what, errno })
     }
 
-    fn action(&self) -> Action<'_> {
-        match &self.what {
+    /// Hands the action to whoever judges or explains it.
+    fn ask<T>(&self, question: impl FnOnce(&Action<'_>) -> T) -> T {
+        let action = match &self.what {
             What::File { path, cut, access } => {
                 Action::File { path: SeenPath { bytes: path, cut: *cut }, access: *access }
             }
@@ -71,9 +94,32 @@ impl Recorded {
                 path: SeenPath { bytes: path, cut: *cut },
                 script: script.as_ref().map(|script| SeenPath { bytes: script, cut: *cut }),
             },
+            What::Names { paths, cut } => {
+                let paths: Vec<SeenPath<'_>> = paths.iter().map(|bytes| SeenPath { bytes, cut: *cut }).collect();
+                return question(&Action::Files { paths: &paths, access: Access::Write });
+            }
             What::Connect { address } => Action::Connect { address: *address },
-        }
+            What::Listen { address } => Action::Listen { address: *address },
+            What::UnixPath { path, cut } => {
+                Action::Unix { address: UnixAddress::Path(SeenPath { bytes: path, cut: *cut }) }
+            }
+            What::UnixAbstract { name } => Action::Unix { address: UnixAddress::Abstract(name) },
+            What::Privilege { name } => Action::Privilege { name },
+        };
+        question(&action)
     }
+}
+
+/// Whether the event is a change of a file, judged by its names.
+fn is_change(event: &str) -> bool {
+    RecordKind::ALL.iter().any(|&kind| judged_by(kind) == Judged::Write && event_of(kind) == event)
+}
+
+/// An address among the attributes.
+fn address(draft: &Draft, of: &str) -> Option<SocketAddr> {
+    let ip = draft.attributes.get(&format!("{of}.address"))?.as_str()?.parse().ok()?;
+    let port = draft.attributes.get(&format!("{of}.port"))?.as_u64()?;
+    Some(SocketAddr::new(ip, u16::try_from(port).ok()?))
 }
 
 /// `\xHH` back to bytes.
@@ -102,7 +148,7 @@ fn unescape(text: &str) -> Vec<u8> {
 pub(super) fn judge_again(draft: &mut Draft, declaration: Option<&Declaration>) {
     let Some(recorded) = Recorded::of(draft) else { return };
     let scope = declaration.and_then(|declaration| declaration.scope.as_deref());
-    let judgement = judge_for(scope, &recorded.action(), recorded.errno);
+    let judgement = recorded.ask(|action| judge_for(scope, action, recorded.errno));
     draft.verdict = judgement.verdict;
     draft.reason = judgement.reason;
 }
@@ -120,7 +166,7 @@ pub(super) fn explain(entry: &Entry, declaration: Option<&Declaration>) -> Expla
         let tried = vec![format!("'{agent}' declares no [scope], so nothing that it does is judged")];
         return Explanation { attribution, tried, would_allow: Vec::new() };
     };
-    let explained = scope.explain(&recorded.action());
+    let explained = recorded.ask(|action| scope.explain(action));
     let mut tried: Vec<String> = explained
         .tried
         .iter()

@@ -23,6 +23,7 @@ mod judged;
 mod obey;
 mod pipeline;
 mod sessions_file;
+mod sockets;
 mod start;
 mod state;
 

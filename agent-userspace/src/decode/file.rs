@@ -24,6 +24,19 @@ pub struct Open {
     pub flags: u32,
 }
 
+/// The count of something that is no file.
+pub(super) fn counted(body: &wire::Open) -> Open {
+    Open {
+        key: body.key,
+        total: body.total,
+        first_boot_ns: body.first_boot_ns,
+        folded: body.folded != 0,
+        path: Text::default(),
+        as_given: false,
+        flags: 0,
+    }
+}
+
 impl Open {
     /// The kind of record it came as.
     pub fn kind(&self) -> RecordKind {

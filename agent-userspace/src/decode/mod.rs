@@ -14,7 +14,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 pub use self::act::{Act, Named, Object, Target};
 pub use self::file::Open;
-pub use self::network::Connect;
+pub use self::network::{Closed, Sent, Socket, Unix, UnixName};
 pub use self::process::{Exec, ExecFailed, Exit, Fork};
 
 /// A process: ids are used again, so its start belongs to it.
@@ -58,8 +58,14 @@ pub enum Action {
     Exit(Exit),
     /// A file was opened, or was not.
     Open(Open),
-    /// A connection was asked for.
-    Connect(Connect),
+    /// Something was done with a socket: a connection was asked for, ...
+    Socket(Socket),
+    /// Something was sent to an address.
+    Sent(Box<Sent>),
+    /// A connection ended.
+    Closed(Closed),
+    /// A connection to a Unix socket.
+    Unix(Box<Unix>),
     /// A call that is told of as it was made.
     Act(Box<Act>),
 }
@@ -73,7 +79,10 @@ impl Action {
             Self::ExecFailed(_) => RecordKind::ExecFailed,
             Self::Exit(_) => RecordKind::Exit,
             Self::Open(open) => open.kind(),
-            Self::Connect(_) => RecordKind::Connect,
+            Self::Socket(socket) => socket.kind,
+            Self::Sent(_) => RecordKind::Send,
+            Self::Closed(_) => RecordKind::Close,
+            Self::Unix(_) => RecordKind::UnixConnect,
             Self::Act(act) => act.kind,
         }
     }
@@ -148,8 +157,18 @@ pub fn decode(record: &[u8]) -> Result<Event, DecodeError> {
         RecordKind::Exec => Action::Exec(Box::new(process::exec(rest)?)),
         RecordKind::ExecFailed => Action::ExecFailed(process::exec_failed(rest)?),
         RecordKind::Exit => Action::Exit(process::exit(rest)?),
-        RecordKind::Open | RecordKind::MapExec | RecordKind::MapWrite => Action::Open(file::open(rest)?),
-        RecordKind::Connect => Action::Connect(network::connect(rest)?),
+        RecordKind::Open | RecordKind::MapExec | RecordKind::MapWrite | RecordKind::FdReceive => {
+            Action::Open(file::open(rest)?)
+        }
+        RecordKind::Connect
+        | RecordKind::Accept
+        | RecordKind::Bind
+        | RecordKind::Listen
+        | RecordKind::Raw
+        | RecordKind::Netlink => Action::Socket(network::socket(rest)?),
+        RecordKind::Send => Action::Sent(Box::new(network::sent(rest)?)),
+        RecordKind::Close => Action::Closed(network::closed(rest)?),
+        RecordKind::UnixConnect => Action::Unix(Box::new(network::unix(rest)?)),
         RecordKind::Unlink
         | RecordKind::Rename
         | RecordKind::Link

@@ -48,9 +48,9 @@ fn a_failed_open_is_the_given_path_after_its_directory() {
 fn an_ipv4_address_mapped_into_ipv6_is_an_ipv4_address() {
     let mut remote = [0; 16];
     remote[10..].copy_from_slice(&[0xff, 0xff, 127, 0, 0, 1]);
-    let body = agent_common::network::Connect { remote, remote_port: 80, family: AF_INET6, ..Default::default() };
+    let body = agent_common::network::Socket { remote, remote_port: 80, family: AF_INET6, ..Default::default() };
     let event = decode(&record(RecordKind::Connect, body.as_bytes(), &[])).unwrap();
-    let Action::Connect(connect) = event.action else { panic!("no connect: {:?}", event.action) };
+    let Action::Socket(connect) = event.action else { panic!("no connect: {:?}", event.action) };
     assert_eq!(connect.remote, "127.0.0.1:80".parse().unwrap());
 }
 

@@ -6,10 +6,16 @@
 #![allow(unsafe_code, reason = "the calls are made as they are, with arguments that no safe wrapper would pass on")]
 
 use std::ffi::c_long;
-use std::io::Read;
-use std::net::{TcpListener, TcpStream};
+use std::io::{IoSlice, IoSliceMut, Read};
+use std::mem::MaybeUninit;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 
 use libc::{AT_FDCWD, syscall};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
 
 /// Nothing is there, and nobody can put anything there.
 const NOTHING: *const libc::c_char = c"/proc/bailiwick/nothing".as_ptr();
@@ -87,8 +93,39 @@ fn network() {
         && let Ok(address) = listener.local_addr()
     {
         // Nobody else can know of it.
-        let _ = TcpStream::connect(address);
+        let connected = TcpStream::connect(address);
+        let accepted = listener.accept();
+        drop((connected, accepted));
     }
+    if let Ok(socket) = UdpSocket::bind("127.0.0.1:0")
+        && let Ok(address) = socket.local_addr()
+    {
+        // To itself.
+        let _ = socket.send_to(b"x", address);
+    }
+    // With no protocol it is given no packet.
+    let raw = call!(SYS_socket, libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
+    call!(SYS_close, raw);
+    let netlink = call!(SYS_socket, libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
+    call!(SYS_close, netlink);
+    // Nothing listens there.
+    let _ = UnixStream::connect("/proc/bailiwick/nothing");
+    receive_descriptor();
+}
+
+/// Sends itself its standard input.
+fn receive_descriptor() {
+    let Ok((from, to)) = UnixStream::pair() else { return };
+    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut room);
+    let stdin = std::io::stdin();
+    let descriptors = [stdin.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    let _ = sendmsg(&from, &[IoSlice::new(b"x")], &mut control, SendFlags::empty());
+    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut room);
+    let mut byte = [0u8; 1];
+    let _ = recvmsg(&to, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::empty());
 }
 
 fn processes() {

@@ -3,11 +3,12 @@
 //! Input: a compiled scope and an action. Output: an [`Explanation`], which prints as a few lines of text. This walks all
 //! grants, so it is for a person who asks, never for the way of an action. Strings of actions are escaped when printed.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 
 use super::grant::Origin;
-use super::{Access, Action, GrantRule, Judgement, PathList, Scope, SeenPath};
+use super::{Access, Action, GrantRule, Judgement, PathList, Scope, SeenPath, UnixAddress, abstract_path};
 use crate::entry::{ReasonKind, Verdict};
 
 /// The most grants that an explanation lists.
@@ -60,6 +61,11 @@ impl Scope {
                     let shared = shared_address(pattern.text(), *address);
                     ("connect", pattern.matches(*address), shared, None)
                 }
+                (GrantRule::Listen(pattern), Action::Listen { address }) => {
+                    let shared = shared_address(pattern.text(), *address);
+                    ("listen", pattern.matches(*address), shared, None)
+                }
+                (GrantRule::Privilege(granted), Action::Privilege { name }) => ("allow", granted == name, 1, None),
                 (GrantRule::Path { list, rule }, _) => {
                     let patterns = [Some(&rule.pattern), rule.resolved.as_ref()];
                     let paths = paths_judged(action, *list);
@@ -73,10 +79,10 @@ impl Scope {
                     }
                     (list.declared_as().1, covers, shared, resolved)
                 }
-                (GrantRule::Connect(_), Action::File { .. } | Action::Exec { .. }) => continue,
+                (GrantRule::Connect(_) | GrantRule::Listen(_) | GrantRule::Privilege(_), _) => continue,
             };
             if covers || shared > 0 {
-                let text = grant.text().to_owned();
+                let text = grant.text().into_owned();
                 near.push((shared, Tried { list, text, resolved, origin: grant.origin.clone(), covers }));
             }
         }
@@ -95,6 +101,16 @@ impl Scope {
         }
         match action {
             Action::Connect { address } => format!("connect = [\"{}\"] in [scope.network]", unmapped(*address)),
+            Action::Listen { address } => format!("listen = [\"{}\"] in [scope.network]", unmapped(*address)),
+            Action::Privilege { name } => format!("allow = [\"{name}\"] in [scope.privileges]"),
+            Action::Unix { address: UnixAddress::Path(path) } => path_remedy(PathList::Unix, *path),
+            Action::Unix { address: UnixAddress::Abstract(name) } => {
+                format!("connect = [\"@{}\"] in [scope.unix]", exact_pattern(name))
+            }
+            Action::Files { paths, .. } => {
+                let missing = paths.iter().filter(|path| self.write.find(path.bytes, &mut 0).is_none());
+                missing.map(|path| path_remedy(PathList::Write, *path)).collect::<Vec<_>>().join(" and ")
+            }
             Action::Exec { path, script } => path_remedy(PathList::Exec, script.unwrap_or(*path)),
             Action::File { path, access } => match access {
                 Access::Exec => path_remedy(PathList::Exec, *path),
@@ -112,13 +128,25 @@ impl Scope {
 }
 
 /// The paths of an action that a list of rules is asked about.
-fn paths_judged<'a>(action: &Action<'a>, list: PathList) -> Vec<&'a [u8]> {
+fn paths_judged<'a>(action: &Action<'a>, list: PathList) -> Vec<Cow<'a, [u8]>> {
     match action {
-        Action::Connect { .. } => Vec::new(),
+        Action::Connect { .. } | Action::Listen { .. } | Action::Privilege { .. } => Vec::new(),
+        Action::Unix { address: UnixAddress::Path(path) } => match list {
+            PathList::Unix | PathList::Deny => vec![path.bytes.into()],
+            _ => Vec::new(),
+        },
+        Action::Unix { address: UnixAddress::Abstract(name) } => match list {
+            PathList::UnixAbstract => vec![abstract_path(name).into()],
+            _ => Vec::new(),
+        },
+        Action::Files { paths, .. } => match list {
+            PathList::Write | PathList::Deny => paths.iter().map(|path| path.bytes.into()).collect(),
+            _ => Vec::new(),
+        },
         Action::Exec { path, script } => match list {
-            PathList::Exec => vec![script.unwrap_or(*path).bytes],
-            PathList::ExecDeny | PathList::Deny => script.iter().chain([path]).map(|seen| seen.bytes).collect(),
-            PathList::Read | PathList::Write => Vec::new(),
+            PathList::Exec => vec![script.unwrap_or(*path).bytes.into()],
+            PathList::ExecDeny | PathList::Deny => script.iter().chain([path]).map(|seen| seen.bytes.into()).collect(),
+            PathList::Read | PathList::Write | PathList::Unix | PathList::UnixAbstract => Vec::new(),
         },
         Action::File { path, access } => {
             let asked = match list {
@@ -126,8 +154,9 @@ fn paths_judged<'a>(action: &Action<'a>, list: PathList) -> Vec<&'a [u8]> {
                 PathList::Write => matches!(access, Access::Write | Access::ReadWrite),
                 PathList::Exec | PathList::ExecDeny => *access == Access::Exec,
                 PathList::Deny => true,
+                PathList::Unix | PathList::UnixAbstract => false,
             };
-            if asked { vec![path.bytes] } else { Vec::new() }
+            if asked { vec![path.bytes.into()] } else { Vec::new() }
         }
     }
 }
@@ -198,7 +227,15 @@ fn describe(action: &Action<'_>) -> String {
         Action::Exec { path, script: Some(script) } => {
             format!("execute {} (by {})", script.bytes.escape_ascii(), path.bytes.escape_ascii())
         }
+        Action::Files { paths, .. } => {
+            let paths: Vec<String> = paths.iter().map(|path| path.bytes.escape_ascii().to_string()).collect();
+            format!("change {}", paths.join(" and "))
+        }
         Action::Connect { address } => format!("connect to {address}"),
+        Action::Listen { address } => format!("listen at {address}"),
+        Action::Unix { address: UnixAddress::Path(path) } => format!("connect to {}", path.bytes.escape_ascii()),
+        Action::Unix { address: UnixAddress::Abstract(name) } => format!("connect to @{}", name.escape_ascii()),
+        Action::Privilege { name } => format!("use the privilege {name}"),
     }
 }
 

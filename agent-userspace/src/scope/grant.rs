@@ -59,6 +59,49 @@ pub struct Rules {
     pub exec: Vec<PathRule>,
     /// What may not be executed, whatever grants it.
     pub exec_deny: Vec<PathRule>,
-    /// Where connections may go.
+    /// Where connections may go, and what is sent.
     pub connect: Vec<NetworkRule>,
+    /// The addresses of its own that it may wait for connections at.
+    pub listen: Vec<NetworkRule>,
+    /// The Unix sockets that it may connect to.
+    pub unix: Vec<PathRule>,
+    /// The same by abstract names: each pattern is of `/` and the name.
+    pub unix_abstract: Vec<PathRule>,
+    /// The privileges that it may use.
+    pub privileges: Vec<PrivilegeRule>,
 }
+
+impl Rules {
+    /// How many grants there are, denies not counted.
+    pub fn grants(&self) -> usize {
+        let paths = [&self.read, &self.write, &self.exec, &self.unix, &self.unix_abstract];
+        let paths: usize = paths.into_iter().map(Vec::len).sum();
+        paths + self.connect.len() + self.listen.len() + self.privileges.len()
+    }
+}
+
+/// A privilege that may be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrivilegeRule {
+    /// One of [`PRIVILEGES`].
+    pub name: String,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// The privileges there are. Each is the last part of an event's name: `privilege.ptrace`, `file.mount`, `network.raw`.
+pub const PRIVILEGES: [&str; 13] = [
+    "bpf",
+    "capset",
+    "kexec",
+    "keyctl",
+    "memfd",
+    "module",
+    "mount",
+    "namespace",
+    "perf",
+    "ptrace",
+    "raw",
+    "setid",
+    "signal",
+];

@@ -19,6 +19,8 @@ pub mod trie;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use crate::entry::{Reason, ReasonKind, Verdict};
@@ -74,11 +76,42 @@ pub enum Action<'a> {
         /// The `#!` script, where it is one. Then the script is what a grant must cover.
         script: Option<SeenPath<'a>>,
     },
-    /// A connection is opened.
+    /// A file is changed by its names, all of which count: both of a rename, say.
+    Files {
+        /// The names.
+        paths: &'a [SeenPath<'a>],
+        /// How.
+        access: Access,
+    },
+    /// A connection is opened, or something is sent.
     Connect {
         /// To where.
         address: SocketAddr,
     },
+    /// A socket takes an address of its own, or waits for connections there.
+    Listen {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// A Unix socket is connected to.
+    Unix {
+        /// Which.
+        address: UnixAddress<'a>,
+    },
+    /// A privilege is used.
+    Privilege {
+        /// Which of [`grant::PRIVILEGES`].
+        name: &'a str,
+    },
+}
+
+/// What a Unix socket is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnixAddress<'a> {
+    /// A path.
+    Path(SeenPath<'a>),
+    /// An abstract name, without what marks it as one.
+    Abstract(&'a [u8]),
 }
 
 /// A verdict, and why.
@@ -104,6 +137,8 @@ pub(crate) struct Grant {
 pub(crate) enum GrantRule {
     Path { list: PathList, rule: PathRule },
     Connect(network::NetworkPattern),
+    Listen(network::NetworkPattern),
+    Privilege(String),
 }
 
 /// The lists of path rules.
@@ -114,10 +149,13 @@ pub(crate) enum PathList {
     Deny,
     Exec,
     ExecDeny,
+    Unix,
+    UnixAbstract,
 }
 
 impl PathList {
-    pub(crate) const ALL: [Self; 5] = [Self::Read, Self::Write, Self::Deny, Self::Exec, Self::ExecDeny];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Read, Self::Write, Self::Deny, Self::Exec, Self::ExecDeny, Self::Unix, Self::UnixAbstract];
 
     /// The section and key that the list is declared under.
     pub(crate) fn declared_as(self) -> (&'static str, &'static str) {
@@ -127,6 +165,7 @@ impl PathList {
             Self::Deny => ("[scope.files]", "deny"),
             Self::Exec => ("[scope.exec]", "allow"),
             Self::ExecDeny => ("[scope.exec]", "deny"),
+            Self::Unix | Self::UnixAbstract => ("[scope.unix]", "connect"),
         }
     }
 
@@ -137,23 +176,28 @@ impl PathList {
             Self::Write => "file.write",
             Self::Exec | Self::ExecDeny => "process.exec",
             Self::Deny => "file",
+            Self::Unix | Self::UnixAbstract => "unix.connect",
         }
     }
 }
 
 impl Grant {
     /// The pattern as declared.
-    pub(crate) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> Cow<'_, str> {
         match &self.rule {
-            GrantRule::Path { rule, .. } => rule.pattern.text(),
-            GrantRule::Connect(pattern) => pattern.text(),
+            GrantRule::Path { list: PathList::UnixAbstract, rule } => {
+                Cow::Owned(format!("@{}", rule.pattern.text().trim_start_matches('/')))
+            }
+            GrantRule::Path { rule, .. } => Cow::Borrowed(rule.pattern.text()),
+            GrantRule::Connect(pattern) | GrantRule::Listen(pattern) => Cow::Borrowed(pattern.text()),
+            GrantRule::Privilege(name) => Cow::Borrowed(name),
         }
     }
 
     fn reason(&self, kind: ReasonKind) -> Reason {
         Reason {
             kind,
-            text: self.text().to_owned(),
+            text: self.text().into_owned(),
             file: Some(self.origin.file.to_string()),
             line: Some(self.origin.line),
         }
@@ -182,7 +226,11 @@ pub struct Scope {
     deny: PathTrie,
     exec: PathTrie,
     exec_deny: PathTrie,
+    unix: PathTrie,
+    unix_abstract: PathTrie,
     connect: NetworkTable,
+    listen: NetworkTable,
+    privileges: HashMap<String, u32>,
 }
 
 impl Scope {
@@ -199,10 +247,17 @@ impl Scope {
                     PathList::Deny => &rules.deny,
                     PathList::Exec => &rules.exec,
                     PathList::ExecDeny => &rules.exec_deny,
+                    PathList::Unix => &rules.unix,
+                    PathList::UnixAbstract => &rules.unix_abstract,
                 };
                 errors.extend(of_list.iter().filter_map(|rule| scope.add_path(list, rule).err()));
             }
             rules.connect.iter().for_each(|rule| scope.add_connect(rule));
+            rules.listen.iter().for_each(|rule| scope.add_listen(rule));
+            for rule in &rules.privileges {
+                let number = scope.add(GrantRule::Privilege(rule.name.clone()), &rule.origin);
+                scope.privileges.entry(rule.name.clone()).or_insert(number);
+            }
         }
         if errors.is_empty() { Ok(scope) } else { Err(errors) }
     }
@@ -213,7 +268,13 @@ impl Scope {
         let decided = match action {
             Action::File { path, access } => self.judge_file(*path, *access, &mut operations),
             Action::Exec { path, script } => self.judge_exec(*path, *script, &mut operations),
-            Action::Connect { address } => self.judge_connect(*address, &mut operations),
+            Action::Files { paths, access } => self.judge_files(paths, *access, &mut operations),
+            Action::Connect { address } => {
+                self.judge_address(&self.connect, *address, "network.connect", &mut operations)
+            }
+            Action::Listen { address } => self.judge_address(&self.listen, *address, "network.listen", &mut operations),
+            Action::Unix { address } => self.judge_unix(*address, &mut operations),
+            Action::Privilege { name } => self.judge_privilege(name, &mut operations),
         };
         decided.into_judgement(operations)
     }
@@ -263,13 +324,48 @@ impl Scope {
         self.granted(PathList::Exec, script.unwrap_or(image), operations)
     }
 
-    fn judge_connect(&self, address: SocketAddr, operations: &mut u32) -> Decided {
-        match self.connect.find(address, operations).and_then(|grant| self.grant(grant)) {
+    /// All the names count: a deny on any, or one that nothing grants, decides.
+    fn judge_files(&self, paths: &[SeenPath<'_>], access: Access, operations: &mut u32) -> Decided {
+        let mut decided = Decided::NotJudged;
+        for path in paths {
+            match self.judge_file(*path, access, operations) {
+                Decided::Outside(reason) if reason.kind == ReasonKind::Rule => return Decided::Outside(reason),
+                outside @ Decided::Outside(_) if !matches!(decided, Decided::Outside(_)) => decided = outside,
+                inside @ Decided::Inside(_) if matches!(decided, Decided::NotJudged) => decided = inside,
+                Decided::Outside(_) | Decided::Inside(_) | Decided::NotJudged => {}
+            }
+        }
+        decided
+    }
+
+    fn judge_address(&self, table: &NetworkTable, address: SocketAddr, what: &str, operations: &mut u32) -> Decided {
+        match table.find(address, operations).and_then(|grant| self.grant(grant)) {
             Some(grant) => Decided::Inside(grant.reason(ReasonKind::Grant)),
             None => {
-                let near = self.connect.nearest(address, operations);
-                Decided::Outside(self.nearest_reason(&near, "network.connect"))
+                let near = table.nearest(address, operations);
+                Decided::Outside(self.nearest_reason(&near, what))
             }
+        }
+    }
+
+    fn judge_unix(&self, address: UnixAddress<'_>, operations: &mut u32) -> Decided {
+        match address {
+            UnixAddress::Path(path) => match self.denied(PathList::Deny, path, operations) {
+                Some(denied) => denied,
+                None => self.granted(PathList::Unix, path, operations),
+            },
+            UnixAddress::Abstract(name) => {
+                let path = abstract_path(name);
+                self.granted(PathList::UnixAbstract, SeenPath::whole(&path), operations)
+            }
+        }
+    }
+
+    fn judge_privilege(&self, name: &str, operations: &mut u32) -> Decided {
+        *operations += 1;
+        match self.privileges.get(name).and_then(|grant| self.grant(*grant)) {
+            Some(grant) => Decided::Inside(grant.reason(ReasonKind::Grant)),
+            None => Decided::Outside(words(ReasonKind::Nearest, &format!("no grant for {}", privilege_event(name)))),
         }
     }
 
@@ -294,7 +390,7 @@ impl Scope {
     }
 
     fn nearest_reason(&self, near: &[u32], what: &str) -> Reason {
-        let texts: Vec<&str> = near.iter().filter_map(|grant| self.grant(*grant)).map(Grant::text).collect();
+        let texts: Vec<_> = near.iter().filter_map(|grant| self.grant(*grant)).map(Grant::text).collect();
         if texts.is_empty() {
             return words(ReasonKind::Nearest, &format!("no grant for {what}"));
         }
@@ -308,6 +404,8 @@ impl Scope {
             PathList::Deny => &self.deny,
             PathList::Exec => &self.exec,
             PathList::ExecDeny => &self.exec_deny,
+            PathList::Unix => &self.unix,
+            PathList::UnixAbstract => &self.unix_abstract,
         }
     }
 
@@ -323,6 +421,8 @@ impl Scope {
             PathList::Deny => &mut self.deny,
             PathList::Exec => &mut self.exec,
             PathList::ExecDeny => &mut self.exec_deny,
+            PathList::Unix => &mut self.unix,
+            PathList::UnixAbstract => &mut self.unix_abstract,
         };
         for pattern in [Some(&rule.pattern), rule.resolved.as_ref()].into_iter().flatten() {
             trie.insert(pattern, number).map_err(|error| CompileError {
@@ -336,9 +436,34 @@ impl Scope {
     }
 
     fn add_connect(&mut self, rule: &NetworkRule) {
-        let number = u32::try_from(self.grants.len()).unwrap_or(u32::MAX);
+        let number = self.add(GrantRule::Connect(rule.pattern.clone()), &rule.origin);
         self.connect.insert(&rule.pattern, number);
-        self.grants.push(Grant { rule: GrantRule::Connect(rule.pattern.clone()), origin: rule.origin.clone() });
+    }
+
+    fn add_listen(&mut self, rule: &NetworkRule) {
+        let number = self.add(GrantRule::Listen(rule.pattern.clone()), &rule.origin);
+        self.listen.insert(&rule.pattern, number);
+    }
+
+    /// Keeps a grant, and returns its number.
+    fn add(&mut self, rule: GrantRule, origin: &Origin) -> u32 {
+        let number = u32::try_from(self.grants.len()).unwrap_or(u32::MAX);
+        self.grants.push(Grant { rule, origin: origin.clone() });
+        number
+    }
+}
+
+/// An abstract name as the patterns for such names see it.
+pub(crate) fn abstract_path(name: &[u8]) -> Vec<u8> {
+    [b"/", name].concat()
+}
+
+/// The event that tells of the use of a privilege.
+pub(crate) fn privilege_event(name: &str) -> String {
+    match name {
+        "mount" => "file.mount".to_owned(),
+        "raw" => "network.raw".to_owned(),
+        name => format!("privilege.{name}"),
     }
 }
 

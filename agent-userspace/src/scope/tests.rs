@@ -22,6 +22,10 @@ fn rules(texts: &[&str], first_line: u32) -> Vec<PathRule> {
         .collect()
 }
 
+fn network(text: &str, line: u32) -> Vec<NetworkRule> {
+    vec![NetworkRule { pattern: NetworkPattern::parse(text).unwrap(), origin: origin(line) }]
+}
+
 fn shop() -> Scope {
     let own = Rules {
         read: rules(&["/srv/shop/**", "/srv/shared/*.txt", "/srv/shop/both", "/var/log/shop"], 10),
@@ -29,7 +33,11 @@ fn shop() -> Scope {
         deny: rules(&["**/.env", "/srv/shop/secret/**"], 30),
         exec: rules(&["/usr/bin/git", "/srv/shop/bin/*"], 40),
         exec_deny: rules(&["/srv/shop/bin/evil", "/usr/bin/perl"], 50),
-        connect: vec![NetworkRule { pattern: NetworkPattern::parse("10.0.0.0/8:5432").unwrap(), origin: origin(60) }],
+        connect: network("10.0.0.0/8:5432", 60),
+        listen: network("127.0.0.1:*", 70),
+        unix: rules(&["/run/shop/*.sock", "/srv/shop/secret/sock"], 80),
+        unix_abstract: rules(&["/shop-*"], 90),
+        privileges: vec![grant::PrivilegeRule { name: "ptrace".to_owned(), origin: origin(100) }],
     };
     Scope::compile([&own]).unwrap()
 }
@@ -48,6 +56,38 @@ fn a_granted_read_names_its_grant_with_file_and_line() {
     let judgement = shop().judge(&file("/srv/shop/src/a.rs", Access::Read));
     assert_eq!(said(&judgement), (Verdict::InScope, ReasonKind::Grant, "/srv/shop/**", Some(10)));
     assert_eq!(judgement.reason.unwrap().file.as_deref(), Some("agents.d/x.toml"));
+}
+
+#[test]
+fn every_name_of_a_change_counts_and_a_deny_on_any_decides() {
+    let scope = shop();
+    let judge = |names: &[&str]| {
+        let paths: Vec<SeenPath<'_>> = names.iter().map(|name| SeenPath::whole(name.as_bytes())).collect();
+        scope.judge(&Action::Files { paths: &paths, access: Access::Write })
+    };
+    assert_eq!(judge(&["/srv/shop/a", "/tmp/b"]).verdict, Verdict::InScope);
+    assert_eq!(judge(&["/srv/shop/a", "/etc/b"]).verdict, Verdict::OutOfScope);
+    let denied = judge(&["/etc/b", "/srv/shop/.env"]);
+    assert_eq!(said(&denied), (Verdict::OutOfScope, ReasonKind::Rule, "**/.env", Some(30)));
+}
+
+#[test]
+fn listening_unix_sockets_and_privileges_are_granted_by_lists_of_their_own() {
+    let scope = shop();
+    let listen = |address: &str| scope.judge(&Action::Listen { address: address.parse().unwrap() });
+    assert_eq!(said(&listen("127.0.0.1:80")), (Verdict::InScope, ReasonKind::Grant, "127.0.0.1:*", Some(70)));
+    assert_eq!(listen("10.0.0.1:5432").verdict, Verdict::OutOfScope);
+    let unix = |path: &'static str| UnixAddress::Path(SeenPath::whole(path.as_bytes()));
+    let connect = |address| scope.judge(&Action::Unix { address });
+    assert_eq!(connect(unix("/run/shop/a.sock")).verdict, Verdict::InScope);
+    assert_eq!(said(&connect(unix("/srv/shop/secret/sock"))).2, "/srv/shop/secret/**");
+    let named = connect(UnixAddress::Abstract(b"shop-1"));
+    assert_eq!(said(&named), (Verdict::InScope, ReasonKind::Grant, "@shop-*", Some(90)));
+    assert_eq!(connect(unix("/shop-1")).verdict, Verdict::OutOfScope);
+    let privilege = |name| scope.judge(&Action::Privilege { name });
+    assert_eq!(privilege("ptrace").verdict, Verdict::InScope);
+    assert_eq!(said(&privilege("mount")).2, "no grant for file.mount");
+    assert_eq!(said(&privilege("setid")).2, "no grant for privilege.setid");
 }
 
 #[test]
@@ -202,7 +242,10 @@ fn judging_costs_the_same_at_ten_grants_and_at_a_hundred_thousand() {
             deny: rules("deny"),
             exec: rules("exec"),
             exec_deny: Vec::new(),
-            connect: connect.collect(),
+            connect: connect.clone().collect(),
+            listen: connect.collect(),
+            unix: rules("unix"),
+            ..Rules::default()
         };
         Scope::compile([&own]).unwrap()
     };

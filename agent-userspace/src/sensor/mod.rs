@@ -35,15 +35,19 @@ use crate::decode::{self, Event};
 /// The hooks that make, grow and end sessions: attached as long as the daemon runs.
 const RECOGNITION: &[(&str, &str)] =
     &[("on_fork", "sched_process_fork"), ("on_exec", "sched_process_exec"), ("on_exit", "sched_process_exit")];
-/// The hook that taxes every system call on the host: attached only while a session lives.
-const CALLS: (&str, &str) = ("on_sys_exit", "sys_exit");
-/// The programs that it hands system calls over to, and the places they are found at.
+/// The hooks that tax what every process on the host does, system calls above all: attached only while a session lives.
+const ARMED: &[(&str, &str)] =
+    &[("on_socket_state", "inet_sock_set_state"), ("on_signal", "signal_generate"), ("on_sys_exit", "sys_exit")];
+/// The programs that `on_sys_exit` hands system calls over to, and the places they are found at.
 const HANDLERS: &[(&str, Route)] = &[
     ("handle_open", Route::Open),
     ("handle_exec_failed", Route::ExecFailed),
     ("handle_socket", Route::Socket),
     ("handle_act", Route::Act),
     ("handle_map", Route::Map),
+    ("handle_send_message", Route::SendMessage),
+    ("handle_receive_message", Route::ReceiveMessage),
+    ("handle_receive_messages", Route::ReceiveMessages),
 ];
 const ITERATORS: &[(&str, &str)] = &[("list_tasks", "task"), ("adopt_tasks", "task"), ("list_files", "task_file")];
 
@@ -181,7 +185,7 @@ pub struct Sensor {
     ebpf: Ebpf,
     weighty: Ring,
     bulk: Ring,
-    armed: Option<BtfTracePointLinkId>,
+    armed: Vec<BtfTracePointLinkId>,
     drains: u64,
 }
 
@@ -214,7 +218,7 @@ impl Sensor {
             let why = chain(&error);
             if is_permission(&error) { SensorError::NotPermitted { why } } else { SensorError::Load(why) }
         })?;
-        for &(name, hook) in RECOGNITION.iter().chain([&CALLS]) {
+        for &(name, hook) in RECOGNITION.iter().chain(ARMED) {
             tracepoint(&mut ebpf, name, hook)?.load(hook, &kernel).map_err(|error| SensorError::Hook {
                 hook,
                 done: "loaded",
@@ -231,7 +235,7 @@ impl Sensor {
         }
         let weighty = ring(&mut ebpf, "WEIGHTY", options.ring_bytes)?;
         let bulk = ring(&mut ebpf, "BULK", options.ring_bytes)?;
-        let mut sensor = Self { ebpf, weighty, bulk, armed: None, drains: 0 };
+        let mut sensor = Self { ebpf, weighty, bulk, armed: Vec::new(), drains: 0 };
         sensor.allow_environment(&options.environment)?;
         Ok(sensor)
     }
@@ -251,30 +255,32 @@ impl Sensor {
         Ok(())
     }
 
-    /// Attaches the system-call hook, if it is not attached.
+    /// Attaches the hooks that are attached only while a session lives, if they are not.
     ///
     /// # Errors
-    /// The kernel refuses it.
+    /// The kernel refuses one; then none is left attached.
     pub fn arm(&mut self) -> Result<(), SensorError> {
-        if self.armed.is_none() {
-            let (name, hook) = CALLS;
-            let link = tracepoint(&mut self.ebpf, name, hook)?.attach().map_err(|error| SensorError::Hook {
-                hook,
-                done: "attached",
-                why: chain(&error),
-            })?;
-            self.armed = Some(link);
+        for &(name, hook) in ARMED.iter().skip(self.armed.len()) {
+            match tracepoint(&mut self.ebpf, name, hook)?.attach() {
+                Ok(link) => self.armed.push(link),
+                Err(error) => {
+                    let why = chain(&error);
+                    // What the kernel refuses to give up goes with the process.
+                    let _ = self.disarm();
+                    return Err(SensorError::Hook { hook, done: "attached", why });
+                }
+            }
         }
         Ok(())
     }
 
-    /// Detaches the system-call hook, if it is attached.
+    /// Detaches them, if they are attached.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn disarm(&mut self) -> Result<(), SensorError> {
-        if let Some(link) = self.armed.take() {
-            let (name, hook) = CALLS;
+        while let Some(link) = self.armed.pop() {
+            let Some(&(name, hook)) = ARMED.get(self.armed.len()) else { break };
             tracepoint(&mut self.ebpf, name, hook)?.detach(link).map_err(|error| SensorError::Hook {
                 hook,
                 done: "detached",
@@ -284,9 +290,9 @@ impl Sensor {
         Ok(())
     }
 
-    /// Whether the system-call hook is attached.
+    /// Whether they are attached.
     pub fn is_armed(&self) -> bool {
-        self.armed.is_some()
+        self.armed.len() == ARMED.len()
     }
 
     /// What to poll: readable when the sensor asks to be looked at.
@@ -477,7 +483,7 @@ impl Sensor {
 
     /// How often a program was skipped because it was running already on that processor, ever, by hook.
     pub fn recursion_misses(&mut self) -> Vec<(&'static str, u64)> {
-        let hooks = RECOGNITION.iter().chain([&CALLS]);
+        let hooks = RECOGNITION.iter().chain(ARMED);
         hooks.map(|&(name, hook)| (hook, self.missed(name).unwrap_or(0))).collect()
     }
 
@@ -595,7 +601,7 @@ impl Sensor {
 
 /// Loads the programs that handle system calls and puts each in its place.
 fn set_handlers(ebpf: &mut Ebpf, kernel: &Btf) -> Result<(), SensorError> {
-    let (_, hook) = CALLS;
+    let hook = "sys_exit";
     for &(name, route) in HANDLERS {
         let failed =
             |error: &ProgramError| SensorError::Hook { hook, done: "loaded", why: format!("{name}: {}", chain(error)) };

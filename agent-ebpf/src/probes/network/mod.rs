@@ -1,0 +1,370 @@
+//! Network: connect, bind, listen, accept, send, raw and netlink sockets; Unix sockets and what comes over them.
+//!
+//! Hook: `tp_btf/sys_exit` of the calls on sockets (and of `socketcall`, in 32-bit calls). The remote address is the
+//! socket's own where the call succeeded or is under way; where it failed the socket holds none any more, and it is as
+//! given; so is that of a datagram, which no socket keeps. Misses the same done through io_uring.
+//!
+//! - `messages`: `sendmsg`, `recvmsg` and their like: addresses and descriptors in messages.
+//! - `unix`: Unix sockets, with the process at the other end.
+//! - `close`: the end of a connection, with its bytes.
+
+mod close;
+mod messages;
+mod unix;
+
+use core::ptr::addr_of_mut;
+
+use agent_common::RecordKind;
+use agent_common::call::Call as SystemCall;
+use agent_common::file::Open;
+use agent_common::network::{Sent, Socket};
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
+
+pub use self::messages::{receive_message_call, receive_messages_call, send_message_call};
+use super::calls::Call;
+use super::file::{announce, begin_key, count};
+use crate::kernel::offsets::{
+    FILE_INODE, FILE_PRIVATE, INODE_MODE, SOCK_DADDR, SOCK_DPORT, SOCK_FAMILY, SOCK_NUM, SOCK_PROTOCOL, SOCK_RCV_SADDR,
+    SOCK_TYPE, SOCK_V6_DADDR, SOCK_V6_RCV_SADDR, SOCKET_SK,
+};
+use crate::kernel::path::Hash;
+use crate::kernel::{Unreadable, read};
+use crate::maps::Scratch;
+use crate::record::{Builder, Urgency};
+
+const AF_UNIX: u16 = 1;
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+const AF_NETLINK: u16 = 16;
+const AF_PACKET: u16 = 17;
+const AF_VSOCK: u16 = 40;
+const SOCK_STREAM: u16 = 1;
+const SOCK_RAW: u16 = 3;
+const EINPROGRESS: u32 = 115;
+
+/// A call about a socket.
+#[inline(always)]
+pub fn socket_family_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadable> {
+    const CONNECT: u32 = SystemCall::place_of("connect");
+    const BIND: u32 = SystemCall::place_of("bind");
+    const LISTEN: u32 = SystemCall::place_of("listen");
+    const SOCKET: u32 = SystemCall::place_of("socket");
+    const SENDTO: u32 = SystemCall::place_of("sendto");
+    const SOCKETCALL: u32 = SystemCall::place_of("socketcall");
+    let [a, b, c, d, e, f, ..] = call.arguments;
+    let (which, arguments) = match call.place {
+        CONNECT => (SYS_CONNECT, [a, b, c, d, e, f]),
+        BIND => (SYS_BIND, [a, b, c, d, e, f]),
+        LISTEN => (SYS_LISTEN, [a, b, c, d, e, f]),
+        SOCKET => (SYS_SOCKET, [a, b, c, d, e, f]),
+        SENDTO => (SYS_SENDTO, [a, b, c, d, e, f]),
+        SOCKETCALL => (a, narrow_arguments(b)?),
+        _ => (SYS_ACCEPT, [a, b, c, d, e, f]),
+    };
+    let [first, second, third, fourth, fifth, sixth] = arguments;
+    match which {
+        SYS_SOCKET => made(call, scratch, first, second, third),
+        SYS_BIND => bound(call, scratch, first, second, third),
+        SYS_CONNECT => connected(call, scratch, first, second, third),
+        SYS_LISTEN => told_of(call, scratch, RecordKind::Listen, first),
+        SYS_ACCEPT | SYS_ACCEPT4 if call.result >= 0 => told_of(call, scratch, RecordKind::Accept, call.result as u64),
+        SYS_SENDTO if fifth != 0 => sent(call, scratch, first, fifth, sixth, fourth),
+        _ => Ok(()),
+    }
+}
+
+// The numbers of `socketcall`.
+const SYS_SOCKET: u64 = 1;
+const SYS_BIND: u64 = 2;
+const SYS_CONNECT: u64 = 3;
+const SYS_LISTEN: u64 = 4;
+const SYS_ACCEPT: u64 = 5;
+const SYS_SENDTO: u64 = 11;
+const SYS_ACCEPT4: u64 = 18;
+
+/// The arguments of the call that 32-bit programs make for everything about sockets; those that the call does not have may
+/// not be there to be read.
+#[inline(always)]
+fn narrow_arguments(address: u64) -> Result<[u64; 6], Unreadable> {
+    let mut narrow = [0u32; 6];
+    let at = addr_of_mut!(narrow);
+    // SAFETY: bytes of our own; the longer read fails where memory ends, so the shorter comes first.
+    let failed = unsafe {
+        let failed = bpf_probe_read_user(at.cast(), 8, address as *const core::ffi::c_void);
+        bpf_probe_read_user(at.cast(), 12, address as *const core::ffi::c_void);
+        bpf_probe_read_user(at.cast(), 24, address as *const core::ffi::c_void);
+        failed
+    };
+    let [a, b, c, d, e, f] = narrow;
+    if failed != 0 {
+        return Err(Unreadable);
+    }
+    Ok([u64::from(a), u64::from(b), u64::from(c), u64::from(d), u64::from(e), u64::from(f)])
+}
+
+/// A socket was made: told of where it is one that goes around the usual ways.
+#[inline(always)]
+fn made(call: &Call, scratch: *mut Scratch, domain: u64, kind: u64, protocol: u64) -> Result<(), Unreadable> {
+    const TYPE_MASK: u64 = 0xf;
+    let (family, socket_type) = (domain as u16, (kind & TYPE_MASK) as u16);
+    let kind = match family {
+        AF_PACKET => RecordKind::Raw,
+        AF_INET | AF_INET6 if socket_type == SOCK_RAW => RecordKind::Raw,
+        AF_NETLINK => RecordKind::Netlink,
+        _ => return Ok(()),
+    };
+    let (mut record, body) = Builder::begin::<Socket>(scratch, call.header(kind));
+    empty(body);
+    body.family = family;
+    body.socket_type = socket_type;
+    body.protocol = protocol as u16;
+    body.errno = call.errno();
+    record.emit(Urgency::Weighty);
+    Ok(())
+}
+
+#[inline(always)]
+fn empty(body: &mut Socket) {
+    body.remote = [0; 16];
+    body.local = [0; 16];
+    body.remote_port = 0;
+    body.local_port = 0;
+    body.as_given = 0;
+    body.errno = 0;
+}
+
+/// A connect, at the exit of the call. A descriptor that is no socket connects nothing, and is not recorded.
+#[inline(always)]
+fn connected(call: &Call, scratch: *mut Scratch, fd: u64, address: u64, len: u64) -> Result<(), Unreadable> {
+    let Ok(file) = call.file(fd) else { return Ok(()) };
+    let Some(sock) = sock_of(file)? else { return Ok(()) };
+    let given = Address::read(address);
+    match given.family {
+        AF_UNIX => return unix::connected(call, scratch, sock, address, len),
+        AF_INET | AF_INET6 => {}
+        AF_VSOCK => return vsock(call, scratch, &given),
+        // AF_UNSPEC dissolves a connection.
+        _ => return Ok(()),
+    }
+    let errno = match call.errno() {
+        EINPROGRESS => 0,
+        errno => errno,
+    };
+    let (mut record, body) = Builder::begin::<Socket>(scratch, call.header(RecordKind::Connect));
+    if !describe(sock, body)? {
+        return Ok(());
+    }
+    body.errno = errno;
+    if errno != 0 {
+        given.put(body);
+    } else {
+        close::remember(call, sock, body);
+    }
+    record.emit(Urgency::Weighty);
+    Ok(())
+}
+
+/// A connect to another virtual machine: context and port stand in the place of the address.
+#[inline(always)]
+fn vsock(call: &Call, scratch: *mut Scratch, given: &Address) -> Result<(), Unreadable> {
+    let (mut record, body) = Builder::begin::<Socket>(scratch, call.header(RecordKind::Connect));
+    empty(body);
+    // struct sockaddr_vm: after family and a reserved word the port, then the context.
+    let [a, b, c, d, ..] = given.v6;
+    let [e, f, g, h] = given.v4;
+    body.remote = [a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0];
+    body.family = AF_VSOCK;
+    body.socket_type = SOCK_STREAM;
+    body.protocol = 0;
+    body.as_given = 1;
+    body.errno = match call.errno() {
+        EINPROGRESS => 0,
+        errno => errno,
+    };
+    record.emit(Urgency::Weighty);
+    Ok(())
+}
+
+/// A bind: the address is the socket's own, or, where it failed, as given.
+#[inline(always)]
+fn bound(call: &Call, scratch: *mut Scratch, fd: u64, address: u64, len: u64) -> Result<(), Unreadable> {
+    let Ok(file) = call.file(fd) else { return Ok(()) };
+    let Some(sock) = sock_of(file)? else { return Ok(()) };
+    let given = Address::read(address);
+    if given.family == AF_UNIX {
+        return unix::bound(call, scratch, address, len);
+    }
+    let (mut record, body) = Builder::begin::<Socket>(scratch, call.header(RecordKind::Bind));
+    if !describe(sock, body)? {
+        return Ok(());
+    }
+    body.errno = call.errno();
+    if body.errno != 0 {
+        body.local = given.address();
+        body.local_port = u16::from_be(given.port);
+        body.as_given = 1;
+    }
+    record.emit(Urgency::Weighty);
+    Ok(())
+}
+
+/// What a socket is now, told of as it is.
+#[inline(always)]
+fn told_of(call: &Call, scratch: *mut Scratch, kind: RecordKind, fd: u64) -> Result<(), Unreadable> {
+    let Ok(file) = call.file(fd) else { return Ok(()) };
+    let Some(sock) = sock_of(file)? else { return Ok(()) };
+    let (mut record, body) = Builder::begin::<Socket>(scratch, call.header(kind));
+    if !describe(sock, body)? {
+        return Ok(());
+    }
+    body.errno = call.errno();
+    if kind == RecordKind::Accept {
+        close::remember(call, sock, body);
+    }
+    record.emit(Urgency::Weighty);
+    Ok(())
+}
+
+/// What was sent to an address that the call gave; repeats are counted by address.
+#[inline(always)]
+fn sent(call: &Call, scratch: *mut Scratch, fd: u64, address: u64, len: u64, flags: u64) -> Result<(), Unreadable> {
+    const MSG_FASTOPEN: u64 = 0x2000_0000;
+    let Ok(file) = call.file(fd) else { return Ok(()) };
+    let Some(sock) = sock_of(file)? else { return Ok(()) };
+    let given = Address::read(address);
+    match given.family {
+        AF_UNIX => return unix::connected(call, scratch, sock, address, len),
+        AF_INET | AF_INET6 => {}
+        _ => return Ok(()),
+    }
+    if flags & MSG_FASTOPEN != 0 {
+        return connected(call, scratch, fd, address, len);
+    }
+    let (mut record, body) = Builder::begin::<Sent>(scratch, call.header(RecordKind::Send));
+    if !describe(sock, &mut body.socket)? {
+        return Ok(());
+    }
+    if body.socket.socket_type == SOCK_STREAM {
+        // A connection takes no address: what was given is not looked at.
+        return Ok(());
+    }
+    given.put(&mut body.socket);
+    body.socket.errno = call.errno();
+    let open: &mut Open = &mut body.open;
+    begin_key(call, RecordKind::Send, open);
+    let mut hash = Hash::new();
+    let [low, high] = words(&body.socket.remote);
+    hash.word(low);
+    hash.word(high);
+    hash.word(u64::from(body.socket.remote_port) << 32 | u64::from(body.socket.local_port));
+    open.key.path_hash = hash.finish();
+    open.key.inode = 0;
+    open.key.device = u32::from(body.socket.protocol);
+    open.key.errno = body.socket.errno;
+    open.key.access = 0;
+    open.key.flags = 0;
+    if let Some(fold) = count(open) {
+        announce(&mut record, fold, open);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn words(address: &[u8; 16]) -> [u64; 2] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
+    [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
+}
+
+/// The head of a `sockaddr_in` or `sockaddr_in6`.
+#[repr(C)]
+struct Address {
+    family: u16,
+    port: u16,
+    v4: [u8; 4],
+    v6: [u8; 16],
+    scope: u32,
+}
+
+impl Address {
+    /// What the process gave; all zero where it cannot be read.
+    #[inline(always)]
+    fn read(address: u64) -> Self {
+        const V4_BYTES: u32 = 16;
+        let mut given = Self { family: 0, port: 0, v4: [0; 4], v6: [0; 16], scope: 0 };
+        // SAFETY: bytes of our own; the longer read fails on a short address at a page's end, so the shorter comes first.
+        unsafe {
+            if bpf_probe_read_user(addr_of_mut!(given).cast(), V4_BYTES, address as *const core::ffi::c_void) != 0 {
+                // A Unix address may be shorter than that.
+                bpf_probe_read_user(addr_of_mut!(given).cast(), 2, address as *const core::ffi::c_void);
+            }
+            if given.family == AF_INET6 {
+                bpf_probe_read_user(
+                    addr_of_mut!(given).cast(),
+                    size_of::<Self>() as u32,
+                    address as *const core::ffi::c_void,
+                );
+            }
+        }
+        given
+    }
+
+    #[inline(always)]
+    fn address(&self) -> [u8; 16] {
+        if self.family == AF_INET6 { self.v6 } else { widen(self.v4) }
+    }
+
+    /// Puts it in the place of the far end.
+    #[inline(always)]
+    fn put(&self, body: &mut Socket) {
+        body.remote = self.address();
+        body.remote_port = u16::from_be(self.port);
+        body.family = self.family;
+        body.as_given = 1;
+    }
+}
+
+#[inline(always)]
+fn widen(v4: [u8; 4]) -> [u8; 16] {
+    let [a, b, c, d] = v4;
+    [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+}
+
+/// The `struct sock` behind a file; `None` where it is no socket.
+#[inline(always)]
+pub fn sock_of(file: u64) -> Result<Option<u64>, Unreadable> {
+    const S_IFMT: u16 = 0o170_000;
+    const S_IFSOCK: u16 = 0o140_000;
+    let inode: u64 = read(file, &FILE_INODE)?;
+    let mode: u16 = read(inode, &INODE_MODE)?;
+    if mode & S_IFMT != S_IFSOCK {
+        return Ok(None);
+    }
+    let socket: u64 = read(file, &FILE_PRIVATE)?;
+    let sock: u64 = read(socket, &SOCKET_SK)?;
+    Ok((sock != 0).then_some(sock))
+}
+
+/// Writes into a body what an IPv4 or IPv6 socket is; whether it is one.
+#[inline(always)]
+pub fn describe(sock: u64, body: &mut Socket) -> Result<bool, Unreadable> {
+    let family: u16 = read(sock, &SOCK_FAMILY)?;
+    match family {
+        AF_INET => {
+            body.remote = widen(read(sock, &SOCK_DADDR)?);
+            body.local = widen(read(sock, &SOCK_RCV_SADDR)?);
+        }
+        AF_INET6 => {
+            body.remote = read(sock, &SOCK_V6_DADDR)?;
+            body.local = read(sock, &SOCK_V6_RCV_SADDR)?;
+        }
+        _ => return Ok(false),
+    }
+    body.remote_port = u16::from_be(read(sock, &SOCK_DPORT)?);
+    body.local_port = read(sock, &SOCK_NUM)?;
+    body.family = family;
+    body.socket_type = read(sock, &SOCK_TYPE)?;
+    body.protocol = read(sock, &SOCK_PROTOCOL)?;
+    body.as_given = 0;
+    body.errno = 0;
+    Ok(true)
+}

@@ -1,0 +1,105 @@
+//! Unix sockets: what is connected to, and who listens there.
+
+use agent_common::call::Act;
+use agent_common::network::{UNIX_ABSTRACT, UNIX_AS_GIVEN, Unix};
+use agent_common::{RecordKind, StringTag};
+
+use super::AF_UNIX;
+use crate::kernel::offsets::{
+    CRED_EUID, PID_NUMBERS, SOCK_FAMILY, SOCK_PEER_CRED, SOCK_PEER_PID, SOCK_TYPE, UNIX_PATH_DENTRY, UNIX_PATH_MNT,
+    UNIX_PEER,
+};
+use crate::kernel::path::{Place, resolve};
+use crate::kernel::{Unreadable, read};
+use crate::maps::Scratch;
+use crate::probes::act::begin_act;
+use crate::probes::calls::{AT_FDCWD, Call};
+use crate::record::{Builder, Urgency};
+
+/// Where a name begins in a `sockaddr_un`.
+const NAME_AT: u64 = 2;
+
+/// A connect on a Unix socket, or a message sent to an address on one. Of one that succeeded on a stream the listener's own
+/// path is known, and its process.
+#[inline(always)]
+pub(super) fn connected(
+    call: &Call,
+    scratch: *mut Scratch,
+    sock: u64,
+    address: u64,
+    len: u64,
+) -> Result<(), Unreadable> {
+    if read::<u16>(sock, &SOCK_FAMILY)? != AF_UNIX {
+        return Ok(());
+    }
+    let (mut record, body) = Builder::begin::<Unix>(scratch, call.header(RecordKind::UnixConnect));
+    body.errno = call.errno();
+    body.socket_type = u32::from(read::<u16>(sock, &SOCK_TYPE)?);
+    body.peer_tgid = 0;
+    body.peer_uid = u32::MAX;
+    body.flags = 0;
+    body.reserved = 0;
+    if call.result >= 0 {
+        let pid: u64 = read(sock, &SOCK_PEER_PID)?;
+        if pid != 0 {
+            // struct upid begins with the number; the first is the host's.
+            body.peer_tgid = read(pid, &PID_NUMBERS)?;
+            let cred: u64 = read(sock, &SOCK_PEER_CRED)?;
+            if cred != 0 {
+                body.peer_uid = read(cred, &CRED_EUID)?;
+            }
+        }
+        let peer: u64 = read(sock, &UNIX_PEER)?;
+        if peer != 0 {
+            let place = Place { mnt: read(peer, &UNIX_PATH_MNT)?, dentry: read(peer, &UNIX_PATH_DENTRY)? };
+            if place.dentry != 0 {
+                let path = resolve(place, scratch)?;
+                record.path(StringTag::Path, &path)?;
+                record.emit(Urgency::Weighty);
+                return Ok(());
+            }
+        }
+    }
+    body.flags = UNIX_AS_GIVEN;
+    if add_name(&mut record, call, scratch, address, len)? {
+        body.flags |= UNIX_ABSTRACT;
+    }
+    record.emit(Urgency::Weighty);
+    Ok(())
+}
+
+/// A bind to a path makes a file; one to an abstract name, or to none, leaves nothing behind.
+#[inline(always)]
+pub(super) fn bound(call: &Call, scratch: *mut Scratch, address: u64, len: u64) -> Result<(), Unreadable> {
+    let (mut record, _body): (Builder, &mut Act) = begin_act(call, RecordKind::Mknod.to_wire(), scratch);
+    if len <= NAME_AT || add_name(&mut record, call, scratch, address, len)? {
+        return Ok(());
+    }
+    record.emit(Urgency::Weighty);
+    Ok(())
+}
+
+/// Adds the name that was given; whether it is abstract.
+#[inline(always)]
+fn add_name(
+    record: &mut Builder,
+    call: &Call,
+    scratch: *mut Scratch,
+    address: u64,
+    len: u64,
+) -> Result<bool, Unreadable> {
+    const LONGEST: u64 = 110;
+    let given = record.user_string(StringTag::Given, address + NAME_AT);
+    if given.first != 0 {
+        if let Some(directory) = call.directory(AT_FDCWD, given.first)? {
+            let path = resolve(directory, scratch)?;
+            record.path(StringTag::Directory, &path)?;
+        }
+        return Ok(false);
+    }
+    let end = if len > LONGEST { LONGEST } else { len };
+    if end > NAME_AT + 1 {
+        record.user_block(StringTag::Text, address + NAME_AT + 1, address + end)?;
+    }
+    Ok(true)
+}
