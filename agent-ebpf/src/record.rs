@@ -11,13 +11,13 @@ use agent_common::{RecordHeader, RecordKind, StringHeader, StringTag};
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE};
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use aya_ebpf::helpers::generated::{
-    bpf_loop, bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str,
-    bpf_ringbuf_output,
+    bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str, bpf_ringbuf_output,
 };
 use aya_ebpf::maps::RingBuf;
 
 use crate::kernel::Unreadable;
-use crate::kernel::path::{Hash, Resolved};
+use crate::kernel::hash::hash_of_string;
+use crate::kernel::path::Resolved;
 use crate::kernel::task::Who;
 use crate::maps::{BULK, EMITTED, LOST, PATH_BYTES, SHARES, Scratch, State, WEIGHTY, fetch_add};
 
@@ -95,45 +95,6 @@ pub struct Given {
     len_bytes: u32,
     /// Its first byte; 0 where it is empty.
     pub first: u8,
-}
-
-#[repr(C)]
-struct Hashing {
-    at: *const u64,
-    left: u32,
-    done: u32,
-    hash: Hash,
-}
-
-/// A keyed hash of a string that stands at `at`, aligned, with zeroes behind it up to a whole word.
-#[inline(always)]
-fn hash_string(at: *const u64, len: u32) -> u64 {
-    let mut hashing = Hashing { at, left: len.div_ceil(8), done: 0, hash: Hash::new() };
-    // SAFETY: `hash_word` takes a `Hashing`, which outlives the loop.
-    unsafe {
-        bpf_loop(
-            (PATH_BYTES / 8) as u32,
-            hash_word as *const () as *mut c_void,
-            core::ptr::addr_of_mut!(hashing).cast(),
-            0,
-        );
-    }
-    hashing.hash.word(u64::from(len));
-    hashing.hash.finish()
-}
-
-extern "C" fn hash_word(_index: u64, hashing: *mut Hashing) -> i64 {
-    // SAFETY: `bpf_loop` hands on the pointer that `hash_string` gave it.
-    let hashing = unsafe { &mut *hashing };
-    if hashing.left == 0 {
-        return 1;
-    }
-    let from = (black_box(hashing.done) & (PATH_BYTES as u32 / 8 - 1)) as usize;
-    // SAFETY: the string stands in a buffer of PATH_BYTES.
-    hashing.hash.word(unsafe { hashing.at.add(from).read() });
-    hashing.left -= 1;
-    hashing.done += 1;
-    0
 }
 
 impl Builder {
@@ -232,7 +193,7 @@ impl Builder {
         if failed != 0 {
             return Err(Unreadable);
         }
-        Ok(hash_string(aligned.cast(), given.len_bytes))
+        Ok(hash_of_string(aligned.cast(), given.len_bytes))
     }
 
     /// Adds a string of the kernel's, up to its NUL.

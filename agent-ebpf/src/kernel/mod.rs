@@ -1,5 +1,6 @@
 //! Reading kernel structures, at offsets that the daemon took from the running kernel's BTF.
 
+pub mod hash;
 pub mod offsets;
 pub mod path;
 pub mod task;

@@ -3,9 +3,9 @@
 use core::ffi::c_void;
 use core::hint::black_box;
 
-use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel};
 
+use super::hash::hash_of_end;
 use super::offsets::{
     DENTRY_HASH_PPREV, DENTRY_NAME, DENTRY_PARENT, MOUNT_MNT, MOUNT_MOUNTPOINT, MOUNT_NS, MOUNT_PARENT, VFSMOUNT_ROOT,
 };
@@ -32,24 +32,13 @@ pub struct Resolved {
     pub cut: bool,
     /// Whether the walk ended at the root of a mount that hangs nowhere.
     pub unreachable: bool,
-    /// A keyed hash of all its names.
+    /// A keyed hash of it.
     pub hash: u64,
 }
-
-/// Key the hashes of paths, so that nobody outside can make two collide. Random.
-#[unsafe(no_mangle)]
-static PATH_HASH_KEY_LOW: Global<u64> = Global::new(0);
-#[unsafe(no_mangle)]
-static PATH_HASH_KEY_HIGH: Global<u64> = Global::new(0);
 
 /// More steps than any path has: `PATH_MAX / 2` names, and mounts.
 const MOST_STEPS: u32 = 2_200;
 const NAME_BYTES: u32 = 255;
-const NAME_WORDS: usize = 32;
-/// The offset of a name's last word, of its length.
-const LAST_WORD: u32 = NAME_BYTES & !7;
-/// Where a name stands aligned, behind the path.
-const NAME_AT: usize = PATH_BYTES + 1_024;
 const NO_STEP: u64 = 0;
 
 #[repr(C)]
@@ -58,7 +47,6 @@ struct Walk {
     root: u64,
     dentry: u64,
     path: *mut u8,
-    hash: Hash,
     start: u32,
     end: End,
 }
@@ -71,74 +59,6 @@ enum End {
     Unreachable = 2,
     Full = 3,
     Unreadable = 4,
-}
-
-/// A keyed hash in the making: SipHash-1-3, a word at a time. Names are chosen by the monitored process, and two that hash
-/// alike would be counted as one.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Hash([u64; 4]);
-
-impl Hash {
-    /// Of nothing yet.
-    #[inline(always)]
-    pub fn new() -> Self {
-        let (low, high) = (PATH_HASH_KEY_LOW.load(), PATH_HASH_KEY_HIGH.load());
-        Self([
-            low ^ 0x736f_6d65_7073_6575,
-            high ^ 0x646f_7261_6e64_6f6d,
-            low ^ 0x6c79_6765_6e65_7261,
-            high ^ 0x7465_6462_7974_6573,
-        ])
-    }
-
-    /// Takes eight bytes in.
-    #[inline(always)]
-    pub fn word(&mut self, word: u64) {
-        self.0[3] ^= word;
-        self.round();
-        self.0[0] ^= word;
-    }
-
-    /// The hash of all that was taken in.
-    #[inline(always)]
-    pub fn finish(mut self) -> u64 {
-        self.0[2] ^= 0xff;
-        self.round();
-        self.round();
-        self.round();
-        self.0[0] ^ self.0[1] ^ self.0[2] ^ self.0[3]
-    }
-
-    #[inline(always)]
-    fn round(&mut self) {
-        let [mut a, mut b, mut c, mut d] = self.0;
-        a = a.wrapping_add(b);
-        c = c.wrapping_add(d);
-        b = b.rotate_left(13) ^ a;
-        d = d.rotate_left(16) ^ c;
-        a = a.rotate_left(32).wrapping_add(d);
-        c = c.wrapping_add(b);
-        d = d.rotate_left(21) ^ a;
-        b = b.rotate_left(17) ^ c;
-        self.0 = [a, b, c.rotate_left(32), d];
-    }
-}
-
-/// Takes in a name that stands at `name`, aligned, with zeroes behind it up to a whole word.
-#[inline(always)]
-fn hash_name(hash: &mut Hash, name: *const u64, len_bytes: u32) {
-    let words = black_box((len_bytes as usize).div_ceil(8));
-    let mut at = 0;
-    while at < NAME_WORDS {
-        if at >= words {
-            break;
-        }
-        // SAFETY: NAME_WORDS words stand there.
-        hash.word(unsafe { name.add(at).read() });
-        at += 1;
-    }
-    hash.word(u64::from(len_bytes));
 }
 
 extern "C" fn step(_index: u64, walk: *mut Walk) -> i64 {
@@ -183,20 +103,14 @@ fn try_step(walk: &mut Walk) -> Result<End, Unreadable> {
     let start = walk.start - len - 1;
     let slash = (black_box(start) & (PATH_BYTES as u32 - 1)) as usize;
     let at = slash + 1;
-    // SAFETY: `slash` is less than PATH_BYTES and a name at most 255 bytes: the path ends before NAME_AT, where the name
-    // stands once more, aligned, to be hashed.
+    // SAFETY: `slash` is less than PATH_BYTES, and a name at most 255 bytes: the buffer is twice as long.
     let failed = unsafe {
         *walk.path.add(slash) = b'/';
-        let aligned = walk.path.add(NAME_AT);
-        aligned.add((black_box(len) & LAST_WORD) as usize).cast::<u64>().write(0);
-        bpf_probe_read_kernel(aligned.cast(), black_box(len) & NAME_BYTES, name as *const c_void)
-            | bpf_probe_read_kernel(walk.path.add(at).cast(), black_box(len) & NAME_BYTES, aligned.cast())
+        bpf_probe_read_kernel(walk.path.add(at).cast(), black_box(len) & NAME_BYTES, name as *const c_void)
     };
     if failed != 0 {
         return Err(Unreadable);
     }
-    // SAFETY: as above.
-    hash_name(&mut walk.hash, unsafe { walk.path.add(NAME_AT) }.cast(), len);
     walk.start = start;
     if parent == walk.dentry {
         // A root that its mount does not know: a memfd, say, whose own name is all there is.
@@ -216,7 +130,6 @@ pub fn resolve(place: Place, scratch: *mut Scratch) -> Result<Resolved, Unreadab
         root: read(place.mnt, &VFSMOUNT_ROOT)?,
         dentry: place.dentry,
         path,
-        hash: Hash::new(),
         start: PATH_BYTES as u32,
         end: End::NotYet,
     };
@@ -237,7 +150,7 @@ pub fn resolve(place: Place, scratch: *mut Scratch) -> Result<Resolved, Unreadab
         len_bytes: PATH_BYTES as u32 - walk.start,
         cut: walk.end == End::Full || walk.end == End::NotYet,
         unreachable: walk.end == End::Unreachable,
-        hash: walk.hash.finish(),
+        hash: hash_of_end(path.cast(), walk.start),
     })
 }
 

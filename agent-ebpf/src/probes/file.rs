@@ -17,10 +17,11 @@ use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use aya_ebpf::helpers::generated::{bpf_find_vma, bpf_probe_read_user};
 
 use super::calls::{AT_FDCWD, Call};
+use crate::kernel::hash::Hash;
 use crate::kernel::offsets::{
     FILE_INODE, FILE_MODE, FILE_PATH_DENTRY, FILE_PATH_MNT, INODE_INO, INODE_SB, SB_DEV, VMA_FILE, VMA_FLAGS,
 };
-use crate::kernel::path::{Hash, Place, Resolved, is_internal, is_nameless, resolve};
+use crate::kernel::path::{Place, Resolved, is_internal, is_nameless, resolve};
 use crate::kernel::task::Who;
 use crate::kernel::{Unreadable, field, read};
 use crate::maps::{FOLDED, Scratch, fetch_add};

@@ -131,7 +131,7 @@ fn every_fault_is_told_with_its_place_and_what_would_be_right() {
         ("[scop]\n", "x.toml:4:2: `scop` is not a key of the file; did you mean `scope`?"),
         (
             "[scope]\nread = [\"/x\"]",
-            "x.toml:5:1: `read` is not a key of [scope]; write one of include, files, network, exec, privileges, delegate",
+            "x.toml:5:1: `read` is not a key of [scope]; write one of include, files, network, unix, exec, privileges, delegate",
         ),
         ("[scope]\ninclude = [\"bsae\"]", "x.toml:5:12: there is no grant set `bsae`; did you mean `base`?"),
         (

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use agent_common::RecordKind;
-use agent_common::maps::Member;
+use agent_common::maps::{LOSS_ANNOUNCE, LOSS_RING, Member};
 use tracing::{error, info};
 
 use super::clock::boot_ns;
@@ -30,8 +30,8 @@ impl Pipeline {
         std::thread::sleep(SETTLE);
         let now = boot_ns();
         while self.drain(now) {}
-        let seen = self.checked.take().map(|checked| checked.seen).unwrap_or_default();
-        self.forget_checked(session)?;
+        let mut seen = self.checked.take().map(|checked| checked.seen).unwrap_or_default();
+        seen.extend(self.forget_checked(session)?);
         if !was_armed && self.config.settings.sensor.idle != Idle::Armed {
             self.sensor.disarm()?;
             self.armed_since = None;
@@ -48,21 +48,27 @@ impl Pipeline {
     }
 
     fn perform(&self, session: u64) -> Result<(), String> {
-        let performer = Performer::start().map_err(|error| error.to_string())?;
+        let performer = Performer::start().map_err(|error| format!("no child could be started: {error}"))?;
         let member = Member { session, ..Member::default() };
-        self.sensor.set_member(performer.pidfd(), &member).map_err(|error| error.to_string())?;
+        let marked = self.sensor.set_member(performer.pidfd(), &member);
+        marked.map_err(|error| format!("the child could not be put into a session: {error}"))?;
         performer.perform().map_err(|error| error.to_string())
     }
 
-    /// Takes what the check left in the kernel side's tables out of them.
-    fn forget_checked(&mut self, session: u64) -> Result<(), SensorError> {
+    /// Takes what the check left in the kernel side's tables out of them. What found no room in a ring was seen all the
+    /// same: returns its kinds.
+    fn forget_checked(&mut self, session: u64) -> Result<Vec<RecordKind>, SensorError> {
         for (key, _) in self.sensor.folds()?.iter().filter(|(key, _)| key.session == session) {
             self.sensor.forget_fold(key);
         }
+        let mut seen = Vec::new();
         for (key, _) in self.sensor.losses()?.iter().filter(|(key, _)| key.session == session) {
             self.sensor.forget_loss(key);
+            if matches!(key.why, LOSS_RING | LOSS_ANNOUNCE) {
+                seen.extend(u16::try_from(key.kind).ok().and_then(RecordKind::from_wire));
+            }
         }
-        Ok(())
+        Ok(seen)
     }
 
     fn tell_of_check(&mut self, not_working: &BTreeSet<&'static str>) {

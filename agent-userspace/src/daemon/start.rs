@@ -30,14 +30,15 @@ impl Pipeline {
     /// Attaches recognition, finds what runs, and tells of all that in the trail.
     pub(super) fn begin(&mut self, before: Before) -> Result<(), SensorError> {
         self.tell_of_before(before);
-        self.sensor.set_adopting(true)?;
         self.sensor.attach_recognition()?;
-        self.tell_selectors()?;
         self.tell_of_start();
+        // While the kernel side recognises nobody: else the child that checks could be taken for an agent.
+        self.check_hooks()?;
+        self.sensor.set_adopting(true)?;
+        self.tell_selectors()?;
         let adopted = self.adopt();
         self.sensor.set_adopting(false)?;
         adopted?;
-        self.check_hooks()?;
         if self.config.settings.sensor.idle == crate::config::settings::Idle::Armed {
             self.arm()?;
         }

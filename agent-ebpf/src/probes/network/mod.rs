@@ -23,11 +23,11 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user;
 pub use self::messages::{receive_message_call, receive_messages_call, send_message_call};
 use super::calls::Call;
 use super::file::{announce, begin_key, count};
+use crate::kernel::hash::Hash;
 use crate::kernel::offsets::{
     FILE_INODE, FILE_PRIVATE, INODE_MODE, SOCK_DADDR, SOCK_DPORT, SOCK_FAMILY, SOCK_NUM, SOCK_PROTOCOL, SOCK_RCV_SADDR,
     SOCK_TYPE, SOCK_V6_DADDR, SOCK_V6_RCV_SADDR, SOCKET_SK,
 };
-use crate::kernel::path::Hash;
 use crate::kernel::{Unreadable, read};
 use crate::maps::Scratch;
 use crate::record::{Builder, Urgency};
