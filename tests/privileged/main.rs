@@ -14,3 +14,4 @@ mod gate;
 mod network;
 mod process;
 mod session;
+mod sockets;
