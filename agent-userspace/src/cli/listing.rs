@@ -240,6 +240,7 @@ mod tests {
             reasons: vec!["the collector \u{1b}[2J does not answer".into()],
             trail: TrailStatus { entries: 1045 },
             lost: 2,
+            records: 5000,
             blind_spots: vec!["io_uring".into()],
             export: vec![export],
             ready: true,

@@ -25,6 +25,9 @@ pub struct Status {
     pub trail: TrailStatus,
     /// Actions known to be lost since the trail began.
     pub lost: u64,
+    /// Records that the sensor has handed over since the daemon started. It grows for members of sessions alone; where
+    /// a declaration recognises what only the daemon can decide on, for such execs of anybody too.
+    pub records: u64,
     /// What this kernel does not let the sensor see.
     pub blind_spots: Vec<String>,
     /// One item for each target and signal; empty where nothing is exported.

@@ -158,6 +158,7 @@ impl Core for FakeCore {
             reasons: Vec::new(),
             trail: TrailStatus { entries: self.entries.lock().unwrap().len() as u64 },
             lost: 0,
+            records: 0,
             blind_spots: Vec::new(),
             export: Vec::new(),
             ready: *self.ready.borrow(),

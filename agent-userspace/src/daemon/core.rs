@@ -87,7 +87,7 @@ impl Core for Daemon {
         if !view.ready {
             reasons.push("the daemon is starting".to_owned());
         }
-        let (lost, ready) = (view.lost, view.ready);
+        let (lost, records, ready) = (view.lost, view.records, view.ready);
         drop(view);
         let export: Vec<ExportStatus> = self.export.status();
         reasons.extend(self.export.problems());
@@ -96,6 +96,7 @@ impl Core for Daemon {
             reasons,
             trail: TrailStatus { entries: *self.written.borrow() },
             lost,
+            records,
             blind_spots: blind_spots(),
             export,
             ready,

@@ -17,6 +17,8 @@ pub(super) struct View {
     pub(super) problems: BTreeMap<&'static str, String>,
     /// Actions known to be lost since the start.
     pub(super) lost: u64,
+    /// Records that the sensor has handed over since the start.
+    pub(super) records: u64,
     /// The sessions that live, by agent.
     pub(super) live: BTreeMap<String, Vec<SessionId>>,
     /// When an agent last did something.
@@ -34,6 +36,7 @@ impl SharedView {
             ready: false,
             problems: BTreeMap::new(),
             lost: 0,
+            records: 0,
             live: BTreeMap::new(),
             last_seen: BTreeMap::new(),
         })))

@@ -47,6 +47,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("REGS_R10", "pt_regs.r10"),
     ("REGS_SI", "pt_regs.si"),
     ("SB_DEV", "super_block.s_dev"),
+    ("SB_MAGIC", "super_block.s_magic"),
     ("SIGNAL_FLAGS", "signal_struct.flags"),
     ("SIGNAL_GROUP_EXIT_CODE", "signal_struct.group_exit_code"),
     ("SIGNAL_LIVE", "signal_struct.live"),
