@@ -142,14 +142,24 @@ pub const OBSERVATIONS: &[Observation] = &[
     },
 ];
 
+/// What has no observation at all: a blind spot too.
+pub const UNOBSERVED: &str =
+    "not observed yet: unlink, rename and other changes of names, listen and accept, Unix sockets, DNS, privileges";
+
 /// What tier 2 cannot see whatever is asked of it: stands in `doctor`, `status` and `sensor.start`.
+/// Each once, with the events that it is about.
 pub fn blind_spots() -> Vec<String> {
-    let spots = OBSERVATIONS.iter().flat_map(|observation| {
-        observation.blind_spots.iter().map(move |spot| format!("{}: {spot}", observation.event))
-    });
-    let unseen = "not observed yet: unlink, rename and other changes of names, listen and accept, Unix sockets, DNS, \
-                  privileges";
-    spots.chain([unseen.to_owned()]).collect()
+    let mut spots: Vec<(&str, Vec<&str>)> = Vec::new();
+    for observation in OBSERVATIONS {
+        for spot in observation.blind_spots {
+            match spots.iter_mut().find(|(known, _)| known == spot) {
+                Some((_, events)) => events.push(observation.event),
+                None => spots.push((spot, vec![observation.event])),
+            }
+        }
+    }
+    let texts = spots.into_iter().map(|(spot, events)| format!("{}: {spot}", events.join(", ")));
+    texts.chain([UNOBSERVED.to_owned()]).collect()
 }
 
 /// `docs/events.md`, as the table says it.

@@ -209,7 +209,7 @@ pub fn command_line(attributes: &Map<String, Value>) -> String {
 }
 
 /// A word as a shell would take it, where it has blanks or quotes.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let is_plain = !word.is_empty() && word.chars().all(|c| !c.is_whitespace() && !"'\"\\$`;&|<>()*?#~".contains(c));
     if is_plain { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
@@ -223,7 +223,11 @@ pub fn exit_text(attributes: &Map<String, Value>) -> String {
 }
 
 fn session_start(draft: &Draft) -> String {
-    let mut text = command_line(&draft.attributes);
+    let by_run = draft.attribution.is_some_and(|attribution| attribution.method == Method::Run);
+    let mut text = match by_run.then(|| after_run(&draft.attributes)).flatten() {
+        Some(command) => command,
+        None => command_line(&draft.attributes),
+    };
     if let Some(principal) = &draft.principal {
         text.push_str(&format!("  for {}", principal_text(principal)));
     }
@@ -234,6 +238,15 @@ fn session_start(draft: &Draft) -> String {
         text.push_str("  (it ran before the daemon)");
     }
     text
+}
+
+/// The command that `bailiwick run` was given. The session begins with the process that is to become it, and whose command
+/// line is still that of `run` itself.
+fn after_run(attributes: &Map<String, Value>) -> Option<String> {
+    let args = attributes.get("process.command_args").and_then(Value::as_array)?;
+    let words: Vec<String> =
+        args.iter().filter_map(Value::as_str).skip_while(|word| *word != "--").skip(1).map(quoted).collect();
+    (!words.is_empty()).then(|| printable_start(&words.join(" "), MAX_SHOWN))
 }
 
 fn session_end(attributes: &Map<String, Value>) -> String {
@@ -336,6 +349,7 @@ mod tests {
 
     use super::*;
     use crate::control::testing::{NOON, entry};
+    use crate::entry::Attribution;
 
     fn line(entry: &Entry) -> String {
         Lines::new(Palette::PLAIN, Timestamp(NOON)).line(entry)
@@ -407,6 +421,16 @@ mod tests {
         let unseen = entry(5, "gap").gap(None, 1, 5);
         assert!(said(unseen).starts_with("nobody counted file.open from"));
         assert_eq!(said(entry(1, "process.fork").with("bailiwick.child.tgid", json!(7))), "child 7");
+    }
+
+    #[test]
+    fn a_session_that_run_starts_begins_with_the_command_and_not_with_ours() {
+        let mut start = entry(1, "session.start")
+            .with("process.executable.path", json!("/usr/bin/bailiwick"))
+            .with("process.command_args", json!(["bailiwick", "run", "--agent", "a", "--", "sh", "-c", "a -- b"]))
+            .build();
+        start.draft.attribution = Some(Attribution { method: Method::Run, confidence: Confidence::Certain });
+        assert_eq!(what(&start.draft), "sh -c 'a -- b'");
     }
 
     #[test]

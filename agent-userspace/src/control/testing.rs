@@ -174,6 +174,7 @@ impl Core for FakeCore {
                 guarantee: "every open that a system call makes".into(),
                 blind_spots: vec!["opens submitted through io_uring".into()],
             }],
+            unobserved: String::new(),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::control::report::{
 };
 use crate::control::{Core, CoreError, Entries, From, Peer, RunRefused};
 use crate::entry::Entry;
-use crate::observation::{OBSERVATIONS, blind_spots};
+use crate::observation::{OBSERVATIONS, UNOBSERVED, blind_spots};
 use crate::trail::{Position, TrailReader};
 
 /// How long a command is given to be started.
@@ -110,7 +110,7 @@ impl Core for Daemon {
             guarantee: observation.guarantee.to_owned(),
             blind_spots: observation.blind_spots.iter().map(|&spot| spot.to_owned()).collect(),
         });
-        Doctor { tier: 2, observations: observations.collect() }
+        Doctor { tier: 2, observations: observations.collect(), unobserved: UNOBSERVED.to_owned() }
     }
 
     fn agents(&self) -> Vec<AgentItem> {
