@@ -67,3 +67,9 @@ pub const OPEN_NAMELESS: u32 = 1;
 pub const OPEN_INTERNAL: u32 = 2;
 /// The walk to the root ended early: the path is only the end of the real one.
 pub const OPEN_UNREACHABLE: u32 = 4;
+/// A pipe without a name.
+pub const OPEN_PIPE: u32 = 8;
+/// A socket, by its descriptor.
+pub const OPEN_SOCKET: u32 = 16;
+/// An eventfd, a timerfd, a BPF map and the like: its path is the kernel's word for what it is.
+pub const OPEN_ANONYMOUS: u32 = 32;

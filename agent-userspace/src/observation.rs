@@ -438,6 +438,15 @@ pub const OBSERVATIONS: &[Observation] = &[
         PTRACED,
         "ptrace (TRACEME, ATTACH, SEIZE), process_vm_readv and _writev, pidfd_getfd, kcmp",
     ),
+    Observation {
+        hook: "tp_btf/signal_generate",
+        blind_spots: &["a signal that the kernel refuses to send is not told of"],
+        ..privilege(
+            "privilege.signal",
+            &["bailiwick.signal", "bailiwick.target.tgid", "bailiwick.target.start_boot_ns"],
+            "every signal sent to a process outside the session, by whatever call",
+        )
+    },
     privilege(
         "privilege.setid",
         SET_ID,
@@ -566,13 +575,23 @@ pub fn judged_by(kind: RecordKind) -> Judged {
     }
 }
 
+/// What has no observation at all: a blind spot too.
+pub const UNOBSERVED: &str = "not observed yet: DNS and TLS names";
+
 /// What tier 2 cannot see whatever is asked of it: stands in `doctor`, `status` and `sensor.start`.
+/// Each once, with the events that it is about.
 pub fn blind_spots() -> Vec<String> {
-    let spots = OBSERVATIONS.iter().flat_map(|observation| {
-        observation.blind_spots.iter().map(move |spot| format!("{}: {spot}", observation.event))
-    });
-    let unseen = "not observed yet: DNS and TLS names";
-    spots.chain([unseen.to_owned()]).collect()
+    let mut spots: Vec<(&str, Vec<&str>)> = Vec::new();
+    for observation in OBSERVATIONS {
+        for spot in observation.blind_spots {
+            match spots.iter_mut().find(|(known, _)| known == spot) {
+                Some((_, events)) => events.push(observation.event),
+                None => spots.push((spot, vec![observation.event])),
+            }
+        }
+    }
+    let texts = spots.into_iter().map(|(spot, events)| format!("{}: {spot}", events.join(", ")));
+    texts.chain([UNOBSERVED.to_owned()]).collect()
 }
 
 /// `docs/events.md`, as the table says it.

@@ -77,6 +77,35 @@ fn an_opener_names_files_as_the_kernel_resolves_them() {
 }
 
 #[test]
+fn an_opener_names_what_has_no_path_as_the_kernel_does() {
+    if !require(&[Strace]) {
+        return;
+    }
+    let place = Place::new();
+    let (said, observed) = traced(&place, &place.copy_of("opener", "opener"), &["nameless"]);
+    // A socket is named by its protocol where `strace` knows that.
+    let nameless = |(open, _): &(Open, u64)| open.path.starts_with("pipe:[") || open.path.starts_with("anon_inode:");
+    let expected: BTreeMap<_, _> = opens(&said).into_iter().filter(nameless).collect();
+    assert_eq!(expected.len(), 3);
+    assert_eq!(observed.opens.into_iter().filter(nameless).collect::<BTreeMap<_, _>>(), expected);
+}
+
+#[test]
+fn a_narrow_worker_opens_and_connects_as_it_says() {
+    if !require(&[Strace]) {
+        return;
+    }
+    let place = Place::new();
+    let dir = place.ways("ways");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let arguments = ["64", dir.to_str().unwrap(), &listener.local_addr().unwrap().to_string()];
+    let (said, observed) = traced(&place, &place.copy_of("narrow", "narrow"), &arguments);
+    let expected: BTreeMap<_, _> = opens(&said).into_iter().collect();
+    assert_eq!(below(&observed.opens, &dir), expected);
+    assert_eq!(observed.connects.values().sum::<u64>(), 2);
+}
+
+#[test]
 fn an_opener_fails_as_it_says() {
     if !require(&[Strace, Root]) {
         return;

@@ -215,3 +215,114 @@ fn a_ring_size_that_cannot_be_is_refused() {
         nothing_pinned(&instance);
     }
 }
+
+/// Unreadable files: what the message must name beside the file, and how each is made.
+fn unreadable(path: &std::path::Path, how: &str) -> &'static str {
+    match how {
+        "directory" => {
+            std::fs::create_dir(path).unwrap();
+            "is a directory; put a TOML file in its place"
+        }
+        _ => {
+            std::os::unix::fs::symlink("nowhere.toml", path).unwrap();
+            "is a symlink to nowhere.toml, which is not there; make it lead to what is, or remove it"
+        }
+    }
+}
+
+#[test]
+fn a_declaration_that_cannot_be_read_is_named_with_what_would_be_right() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    for how in ["directory", "symlink"] {
+        let instance = Setup::new().agent(&Declaration::new("good")).prepare();
+        let file = instance.config("agents.d/unreadable.toml");
+        let right = unreadable(&file, how);
+        let line = format!("{}: {right}", file.display());
+        let said = instance.refused();
+        assert_eq!(said.code(), Some(2), "{how}: {}", said.stderr);
+        assert!(said.stderr.contains(&line), "{how}: {line:?} is not in {}", said.stderr);
+        nothing_pinned(&instance);
+        assert_eq!(instance.left_running(), 0);
+        let said = instance.call(&format!("check {}", instance.config("").display()));
+        assert_eq!(said.code(), Some(2), "{how}: {}{}", said.stdout, said.stderr);
+        assert!(said.stdout.contains(&line), "{how}: {line:?} is not in {}", said.stdout);
+        // Asked about alone, a directory could be meant as a whole configuration: it is told that it is none.
+        let said = instance.call(&format!("check {}", file.display()));
+        assert_eq!(said.code(), Some(2), "{how}: {}{}", said.stdout, said.stderr);
+        assert!(said.stdout.starts_with(&format!("{}: is a ", file.display())), "{how}: {}", said.stdout);
+    }
+}
+
+#[test]
+fn a_reload_of_a_declaration_that_cannot_be_read_keeps_what_was_in_force() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let instance = Instance::start(&[Declaration::new("kept")]);
+    let file = instance.config("agents.d/unreadable.toml");
+    let right = unreadable(&file, "symlink");
+    let said = instance.call("reload");
+    assert_eq!(said.code(), Some(2), "{}{}", said.stdout, said.stderr);
+    assert!(said.stderr.contains(&format!("{}: {right}", file.display())), "{}", said.stderr);
+    instance.run("kept", &["/bin/true"]).success();
+}
+
+#[test]
+fn check_says_who_may_not_read_a_declaration() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let instance = Setup::new().agent(&Declaration::new("secret")).prepare();
+    let file = instance.config("agents.d/secret.toml");
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+    // The program may lie where this user cannot go.
+    let program = instance.place().join("bailiwick");
+    std::fs::copy(bailiwick_tests::workload::bailiwick(), &program).unwrap();
+    let mut check = std::process::Command::new("setpriv");
+    check.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&program).arg("check").arg(&file);
+    let said = bounded::run(&mut check, DEADLINE);
+    assert_eq!(said.code(), Some(2), "{}{}", said.stdout, said.stderr);
+    let expected = "may not be read by uid 65534; let that user read it, or run this as one who may";
+    assert!(said.stdout.contains(&format!("{}: {expected}", file.display())), "{}", said.stdout);
+}
+
+/// A daemon in a mount namespace of its own, in which `mount` has been done before it starts.
+fn refused_after(instance: &Instance, mount: &str) -> bounded::Said {
+    let daemon = instance.command(&["daemon"]);
+    let mut unshared = std::process::Command::new("unshare");
+    unshared.args(["--mount", "--propagation", "private", "sh", "-c", &format!("{mount} && exec \"$0\" daemon")]);
+    unshared.arg(daemon.get_program());
+    for (name, value) in daemon.get_envs() {
+        match value {
+            Some(value) => unshared.env(name, value),
+            None => unshared.env_remove(name),
+        };
+    }
+    bounded::run(&mut unshared, DEADLINE)
+}
+
+#[test]
+fn without_the_kernels_type_information_the_daemon_says_what_to_do_and_leaves_nothing() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let place = bailiwick_tests::workload::Place::new();
+    std::fs::write(place.join("empty"), []).unwrap();
+    std::fs::write(place.join("garbage"), "no type information").unwrap();
+    let over = |file: &str| format!("mount --bind '{}' /sys/kernel/btf/vmlinux", place.join(file).display());
+    for mount in ["mount -t tmpfs none /sys/kernel/btf".to_owned(), over("empty"), over("garbage")] {
+        let instance = Setup::new().agent(&Declaration::new("idle")).prepare();
+        let said = refused_after(&instance, &mount);
+        assert_eq!(said.code(), Some(1), "{mount}: {}", said.stderr);
+        let told: Vec<_> = said.stderr.lines().filter(|line| line.starts_with("bailiwick: ")).collect();
+        let [line] = told[..] else { panic!("{mount}: not one sentence: {}", said.stderr) };
+        assert!(line.contains("/sys/kernel/btf/vmlinux"), "{mount}: {line}");
+        assert!(line.contains("CONFIG_DEBUG_INFO_BTF"), "{mount}: the remedy is missing: {line}");
+        nothing_pinned(&instance);
+        assert_eq!(instance.left_running(), 0, "{mount}");
+        let left: Vec<_> = instance.place().join("run").read_dir().unwrap().collect();
+        assert!(left.is_empty(), "{mount}: {left:?}");
+    }
+}

@@ -208,6 +208,26 @@ fn a_file_that_was_deleted_or_never_had_a_name_is_marked() {
 }
 
 #[test]
+fn a_pipe_a_socket_and_an_eventfd_have_the_names_that_the_kernel_gives_them() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let scope = "[scope]\ninclude = [\"base\"]";
+    let instance = Instance::start(&[Declaration::new("nameless").with(scope)]);
+    let opener = instance.place().copy_of("opener", "agent-opener");
+    let said = instance.run("nameless", &[opener.as_os_str(), "nameless".as_ref()]).success().json();
+    let expected: BTreeMap<_, _> = opens(&said).into_iter().collect();
+    assert_eq!(expected.len(), 4, "the workload itself");
+    let trail = instance.synced_trail();
+    let nameless =
+        trail.event("file.open").filter(|entry| entry["attributes"]["bailiwick.file.internal"] == json!(true));
+    assert_eq!(nameless.opens(), expected);
+    for entry in &nameless.0 {
+        assert_eq!(entry["verdict"], "none", "no grant could name it: {entry}");
+    }
+}
+
+#[test]
 fn the_same_path_in_another_file_is_another_key() {
     if !require(&[Tier2]) {
         return;

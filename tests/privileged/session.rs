@@ -62,6 +62,62 @@ fn a_process_outside_any_session_leaves_no_entry_while_a_session_lives() {
     assert!(!text.contains("outside-") && !text.contains(&dir.display().to_string()));
 }
 
+/// An agent that opens its argument's file and then does nothing at all until somebody writes to the FIFO `ARGUMENT.go`.
+const SLEEPS: &str = "#!/bin/sh\nread -r x < \"$1\"\nread -r x < \"$1.go\"\nexit 0\n";
+
+#[test]
+fn an_outsider_makes_the_sensor_emit_nothing_before_during_and_after_a_session() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let instance = Instance::start(&[Declaration::new("sleeps")]);
+    let place = instance.place();
+    let (file, go) = (place.join("file"), place.join("file.go"));
+    std::fs::write(&file, "x\n").unwrap();
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &go, fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR, 0).unwrap();
+    let (opener, connector) =
+        (place.copy_of("opener", "outside-opener"), place.copy_of("connector", "outside-connector"));
+    let dir = place.files("files", 50);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let records = || {
+        instance.sync();
+        instance.json("status --json")["records"].as_u64().unwrap()
+    };
+    let mut tgids = Vec::new();
+    let mut outsiders = |when: &str| {
+        let before = records();
+        let arguments = ["repeats".as_ref(), dir.as_os_str(), "50".as_ref(), "20".as_ref(), "2".as_ref(), "r".as_ref()];
+        let said = workload::run(&opener, &arguments).success().json();
+        tgids.push(said["processes"][0]["tgid"].as_u64().unwrap());
+        let said = workload::run(&connector, &["tcp", &address, "udp", &address]).success().json();
+        tgids.push(said["tgid"].as_u64().unwrap());
+        assert_eq!(records(), before, "{when}: an outsider's actions were handed over");
+        before
+    };
+
+    let at_first = outsiders("before any session");
+    let mut agent = instance.spawn("sleeps", &[place.script("sleeps", SLEEPS), file.clone()]);
+    bounded::until("the session", SOON, || !opened(&instance.synced_trail(), &file).is_empty());
+    let alive = outsiders("while a session lives");
+    assert!(alive > at_first, "the counter counts: {at_first}, {alive}");
+    assert!(!agent.ended(), "the session was to live all the while");
+    std::fs::write(&go, "x\n").unwrap();
+    agent.finish(DEADLINE).success();
+    bounded::until("its end", SOON, || !instance.synced_trail().event("session.end").is_empty());
+    outsiders("just after the last session ended");
+
+    let trail = instance.synced_trail();
+    for tgid in tgids {
+        assert!(!trail.processes().contains(&tgid), "{:#?}", trail.process(tgid).0);
+    }
+    let text = serde_json::to_string(&trail.0).unwrap();
+    assert!(!text.contains("outside-") && !text.contains(&dir.display().to_string()));
+    let end = trail.event("session.end").only()["process"].clone();
+    assert!(end["executable"].as_str().is_some_and(|path| path.contains("sh")), "the last image is known: {end}");
+}
+
 #[test]
 fn an_agent_is_recognised_by_its_executable_and_judged_by_its_scope() {
     if !require(&[Tier2]) {

@@ -347,6 +347,11 @@ impl Instance {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// How many processes carry this instance's environment.
+    pub fn left_running(&self) -> usize {
+        self.processes().len()
+    }
+
     /// Kills what carries this instance's environment, and what that forks meanwhile.
     ///
     /// A process that is just executing shows no environment yet (`begin_new_exec` lets the parent go on before

@@ -1,6 +1,6 @@
 //! What a test needs of the machine, and what it does where that is missing: it says why, and passes.
 //!
-//! A run that must not skip says so: with `BAILIWICK_REQUIRE=root,tier2,strace,venv` in the environment, a test whose
+//! A run that must not skip says so: with `BAILIWICK_REQUIRE=root,tier2,ia32,strace,venv` in the environment, a test whose
 //! requirement is named there fails where it is not met.
 
 use std::io::{self, Write};
@@ -20,6 +20,8 @@ pub enum Requirement {
     Root,
     /// Root, the kernel's BTF, the right to attach to raw tracepoints, and a built daemon.
     Tier2,
+    /// A kernel that takes 32-bit system calls of 64-bit processes.
+    Ia32,
     /// The program `strace`.
     Strace,
     /// The Python environment with the real agent and the real receiver.
@@ -32,6 +34,7 @@ impl Requirement {
         match self {
             Self::Root => "root",
             Self::Tier2 => "tier2",
+            Self::Ia32 => "ia32",
             Self::Strace => "strace",
             Self::Venv => "venv",
         }
@@ -42,6 +45,7 @@ impl Requirement {
         match self {
             Self::Root => root(),
             Self::Tier2 => tier2(),
+            Self::Ia32 => ia32(),
             Self::Strace => strace(),
             Self::Venv => venv(),
         }
@@ -89,6 +93,19 @@ fn tier2() -> Result<(), String> {
         Ok(())
     });
     TIER2.clone()
+}
+
+fn ia32() -> Result<(), String> {
+    let program = workload::target_dir().join("narrow");
+    match Command::new(&program).arg("probe").output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(format!(
+            "this kernel takes no 32-bit system calls (`narrow probe`: {}): it wants CONFIG_IA32_EMULATION, and no \
+             ia32_emulation=off on its command line",
+            output.status
+        )),
+        Err(error) => Err(format!("{} cannot be run ({error}): run `cargo xtask build`", program.display())),
+    }
 }
 
 fn strace() -> Result<(), String> {
@@ -171,9 +188,9 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_environment_variable() {
-        let names =
-            [Requirement::Root, Requirement::Tier2, Requirement::Strace, Requirement::Venv].map(Requirement::name);
-        assert_eq!(names, ["root", "tier2", "strace", "venv"]);
+        let names = [Requirement::Root, Requirement::Tier2, Requirement::Ia32, Requirement::Strace, Requirement::Venv]
+            .map(Requirement::name);
+        assert_eq!(names, ["root", "tier2", "ia32", "strace", "venv"]);
     }
 
     #[test]

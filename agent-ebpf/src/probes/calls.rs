@@ -58,7 +58,7 @@ impl Call {
         // SAFETY: the helper takes nothing.
         let task: *mut task_struct = unsafe { bpf_get_current_task_btf() }.cast();
         let narrow = is_compat(task);
-        let place = place(regs, narrow);
+        let place = place(number(regs)?, narrow);
         if place == 0 {
             return None;
         }
@@ -181,7 +181,19 @@ pub struct Shape {
 
 static WIDE: [u8; NUMBERS] = places(false);
 static NARROW: [u8; NUMBERS] = places(true);
+/// Not 0 for a number that means something observed, among the 64-bit calls or the 32-bit ones.
+static EITHER: [u8; NUMBERS] = either();
 static SHAPES: [Shape; 256] = shapes();
+
+const fn either() -> [u8; NUMBERS] {
+    let (mut either, narrow) = (places(false), places(true));
+    let mut number = 0;
+    while number < NUMBERS {
+        either[number] |= narrow[number];
+        number += 1;
+    }
+    either
+}
 
 const fn shapes() -> [Shape; 256] {
     const NO_PATH: PathArgument = PathArgument { directory: ABSENT, name: ABSENT };
@@ -205,27 +217,34 @@ const fn shapes() -> [Shape; 256] {
     shapes
 }
 
-/// A call's place in the table; 0 for what nobody observes.
+/// The number of a call, if it means something observed: the first look, and for most calls the only one.
 #[inline(always)]
-fn place(regs: *const core::ffi::c_void, narrow: bool) -> u32 {
+fn number(regs: *const core::ffi::c_void) -> Option<usize> {
     // SAFETY: `regs` is BTF-typed, and the offset is that of its field.
     let number: u64 = unsafe { field(regs, &REGS_AX) };
     if number >= NUMBERS as u64 {
-        return 0;
+        return None;
     }
     let number = (black_box(number) & (NUMBERS as u64 - 1)) as usize;
-    let table = if narrow { NARROW.as_ptr() } else { WIDE.as_ptr() };
     // SAFETY: NUMBERS stand there.
+    (unsafe { *EITHER.as_ptr().add(number) } != 0).then_some(number)
+}
+
+/// A call's place in the table; 0 for what nobody observes.
+#[inline(always)]
+fn place(number: usize, narrow: bool) -> u32 {
+    let table = if narrow { NARROW.as_ptr() } else { WIDE.as_ptr() };
+    // SAFETY: NUMBERS stand there, and `number` gives no more.
     u32::from(unsafe { *table.add(number) })
 }
 
 /// The exit of any system call.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn on_sys_exit(ctx: BtfTracePointContext) -> i32 {
-    let regs: *const core::ffi::c_void = ctx.arg(0);
+    let Some(number) = number(ctx.arg(0)) else { return 0 };
     // SAFETY: the helper takes nothing.
     let task: *mut task_struct = unsafe { bpf_get_current_task_btf() }.cast();
-    let place = place(regs, is_compat(task));
+    let place = place(number, is_compat(task));
     if place == 0 {
         return 0;
     }

@@ -9,7 +9,8 @@ use core::ptr::addr_of_mut;
 
 use agent_common::call::Call as SystemCall;
 use agent_common::file::{
-    ACCESS_CREATED, ACCESS_PATH, ACCESS_READ, ACCESS_WRITE, OPEN_INTERNAL, OPEN_NAMELESS, OPEN_UNREACHABLE, Open,
+    ACCESS_CREATED, ACCESS_PATH, ACCESS_READ, ACCESS_WRITE, OPEN_ANONYMOUS, OPEN_INTERNAL, OPEN_NAMELESS, OPEN_PIPE,
+    OPEN_SOCKET, OPEN_UNREACHABLE, Open,
 };
 use agent_common::maps::{Fold, LOSS_ANNOUNCE};
 use agent_common::{RecordKind, StringTag};
@@ -19,7 +20,7 @@ use aya_ebpf::helpers::generated::{bpf_find_vma, bpf_probe_read_user};
 use super::calls::{AT_FDCWD, Call};
 use crate::kernel::hash::Hash;
 use crate::kernel::offsets::{
-    FILE_INODE, FILE_MODE, FILE_PATH_DENTRY, FILE_PATH_MNT, INODE_INO, INODE_SB, SB_DEV, VMA_FILE, VMA_FLAGS,
+    FILE_INODE, FILE_MODE, FILE_PATH_DENTRY, FILE_PATH_MNT, INODE_INO, INODE_SB, SB_DEV, SB_MAGIC, VMA_FILE, VMA_FLAGS,
 };
 use crate::kernel::path::{Place, Resolved, is_internal, is_nameless, resolve};
 use crate::kernel::task::Who;
@@ -214,7 +215,7 @@ impl OpenFile {
             flags |= OPEN_NAMELESS;
         }
         if is_internal(place.mnt)? {
-            flags |= OPEN_INTERNAL;
+            flags |= OPEN_INTERNAL | kind_of_internal(read(sb, &SB_MAGIC)?);
         }
         Ok(Self {
             place,
@@ -223,6 +224,21 @@ impl OpenFile {
             access: access_of_mode(read(file, &FILE_MODE)?),
             flags,
         })
+    }
+}
+
+/// What a file of the kernel's own is, by the magic number of its file system: such have no path, and the kernel makes up
+/// their names when it is asked for them (`d_dname`).
+#[inline(always)]
+fn kind_of_internal(magic: u64) -> u32 {
+    const PIPEFS_MAGIC: u64 = 0x5049_5045;
+    const SOCKFS_MAGIC: u64 = 0x534f_434b;
+    const ANON_INODE_FS_MAGIC: u64 = 0x0904_1934;
+    match magic {
+        PIPEFS_MAGIC => OPEN_PIPE,
+        SOCKFS_MAGIC => OPEN_SOCKET,
+        ANON_INODE_FS_MAGIC => OPEN_ANONYMOUS,
+        _ => 0,
     }
 }
 

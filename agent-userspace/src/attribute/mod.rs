@@ -319,6 +319,7 @@ impl Attributor {
             id: SessionId(opening.id),
             agent: opening.recognition.agent,
             root: opening.root,
+            root_executable: None,
             attribution: opening.recognition.attribution,
             delegation,
             principal,
@@ -343,9 +344,15 @@ impl Attributor {
         self.sessions.remove(&id)
     }
 
-    /// Forgets a process that has ended, when all its records have come.
+    /// Forgets a process that has ended, when all its records have come. Of a session's first one the image is kept: the
+    /// session's end names it.
     pub fn forget(&mut self, key: ProcessKey) {
-        self.processes.remove(&key);
+        let Some(process) = self.processes.remove(&key) else { return };
+        if let Some(session) = self.sessions.get_mut(&process.session)
+            && session.root == key
+        {
+            session.root_executable = process.executable;
+        }
     }
 
     /// Processes that ended before that time.

@@ -14,6 +14,8 @@ pub struct Session {
     pub agent: String,
     /// Its first process.
     pub root: ProcessKey,
+    /// The image that the first process ran last, once that has ended and is forgotten.
+    pub root_executable: Option<Vec<u8>>,
     /// How that was recognised.
     pub attribution: Attribution,
     /// Who delegated, outermost first.

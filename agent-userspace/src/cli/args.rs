@@ -13,6 +13,9 @@ use crate::control::protocol::Since;
 use crate::control::query::Filter;
 use crate::entry::{Timestamp, Verdict};
 
+/// Where the control socket is unless another place is named.
+pub const DEFAULT_RUNTIME_DIR: &str = "/run/bailiwick";
+
 /// The least that a ring can be: a page.
 const MIN_RING_BYTES: u32 = 4096;
 
@@ -41,7 +44,7 @@ pub struct Paths {
     #[arg(long, global = true, env = "BAILIWICK_STATE_DIR", default_value = "/var/lib/bailiwick", value_name = "DIR")]
     pub state_dir: PathBuf,
     /// Control socket, lock
-    #[arg(long, global = true, env = "BAILIWICK_RUNTIME_DIR", default_value = "/run/bailiwick", value_name = "DIR")]
+    #[arg(long, global = true, env = "BAILIWICK_RUNTIME_DIR", default_value = DEFAULT_RUNTIME_DIR, value_name = "DIR")]
     pub runtime_dir: PathBuf,
     /// Pinned maps and links; on a bpffs
     #[arg(long, global = true, env = "BAILIWICK_PIN_DIR", default_value = "/sys/fs/bpf/bailiwick", value_name = "DIR")]

@@ -142,6 +142,7 @@ pub fn what(draft: &Draft) -> String {
         "process.exit" => exit_text(attributes),
         "session.start" | "delegation.start" => session_start(draft),
         "session.end" => session_end(attributes),
+        "sensor.start" => sensor_start(attributes),
         event if event.starts_with("network.") => address(attributes),
         event if event.starts_with("file.") => file(attributes),
         _ => others(attributes),
@@ -208,7 +209,7 @@ pub fn command_line(attributes: &Map<String, Value>) -> String {
 }
 
 /// A word as a shell would take it, where it has blanks or quotes.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let is_plain = !word.is_empty() && word.chars().all(|c| !c.is_whitespace() && !"'\"\\$`;&|<>()*?#~".contains(c));
     if is_plain { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
@@ -222,7 +223,11 @@ pub fn exit_text(attributes: &Map<String, Value>) -> String {
 }
 
 fn session_start(draft: &Draft) -> String {
-    let mut text = command_line(&draft.attributes);
+    let by_run = draft.attribution.is_some_and(|attribution| attribution.method == Method::Run);
+    let mut text = match by_run.then(|| after_run(&draft.attributes)).flatten() {
+        Some(command) => command,
+        None => command_line(&draft.attributes),
+    };
     if let Some(principal) = &draft.principal {
         text.push_str(&format!("  for {}", principal_text(principal)));
     }
@@ -235,6 +240,15 @@ fn session_start(draft: &Draft) -> String {
     text
 }
 
+/// The command that `bailiwick run` was given. The session begins with the process that is to become it, and whose command
+/// line is still that of `run` itself.
+fn after_run(attributes: &Map<String, Value>) -> Option<String> {
+    let args = attributes.get("process.command_args").and_then(Value::as_array)?;
+    let words: Vec<String> =
+        args.iter().filter_map(Value::as_str).skip_while(|word| *word != "--").skip(1).map(quoted).collect();
+    (!words.is_empty()).then(|| printable_start(&words.join(" "), MAX_SHOWN))
+}
+
 fn session_end(attributes: &Map<String, Value>) -> String {
     let parts =
         [("processes", "processes"), ("entries", "entries"), ("out of scope", "out_of_scope"), ("lost", "lost")];
@@ -243,6 +257,26 @@ fn session_end(attributes: &Map<String, Value>) -> String {
         .map(|(words, name)| format!("{words} {}", shown(attributes, &format!("bailiwick.session.{name}"))))
         .collect();
     texts.join(", ")
+}
+
+/// What is attached, and how much cannot be seen. Which that is fills pages: the line names the command that shows them.
+fn sensor_start(attributes: &Map<String, Value>) -> String {
+    let texts = |name: &str| {
+        let values = attributes.get(name).and_then(Value::as_array);
+        values.into_iter().flatten().filter_map(Value::as_str)
+    };
+    let mut hooks: Vec<&str> = Vec::new();
+    // One field may name two hooks, each with what it is there for.
+    for hook in texts("bailiwick.sensor.hooks").flat_map(|hooks| hooks.split("; ")) {
+        let hook = hook.rsplit(['/', ' ']).next().unwrap_or(hook);
+        if !hooks.contains(&hook) {
+            hooks.push(hook);
+        }
+    }
+    let spots = texts("bailiwick.sensor.blind_spots").count();
+    let spots = counted(u64::try_from(spots).unwrap_or(u64::MAX), "blind spot", "blind spots");
+    let hooks = printable_start(&hooks.join(", "), MAX_SHOWN);
+    format!("tier {}: {hooks}; {spots} (see: bailiwick doctor)", shown(attributes, "bailiwick.sensor.tier"))
 }
 
 /// `tcp 127.0.0.1:80`, `udp [::1]:53`.
@@ -315,6 +349,7 @@ mod tests {
 
     use super::*;
     use crate::control::testing::{NOON, entry};
+    use crate::entry::Attribution;
 
     fn line(entry: &Entry) -> String {
         Lines::new(Palette::PLAIN, Timestamp(NOON)).line(entry)
@@ -362,9 +397,12 @@ mod tests {
         }
     }
 
+    fn said(builder: crate::control::testing::Builder) -> String {
+        action(&builder.build().draft)
+    }
+
     #[test]
     fn each_kind_of_action_says_what_was_done() {
-        let said = |builder: crate::control::testing::Builder| action(&builder.build().draft);
         let exec = entry(1, "process.exec")
             .with("process.executable.path", json!("/usr/bin/git"))
             .with("process.command_args", json!(["git", "commit", "-m", "it's done"]));
@@ -383,6 +421,29 @@ mod tests {
         let unseen = entry(5, "gap").gap(None, 1, 5);
         assert!(said(unseen).starts_with("nobody counted file.open from"));
         assert_eq!(said(entry(1, "process.fork").with("bailiwick.child.tgid", json!(7))), "child 7");
+    }
+
+    #[test]
+    fn a_session_that_run_starts_begins_with_the_command_and_not_with_ours() {
+        let mut start = entry(1, "session.start")
+            .with("process.executable.path", json!("/usr/bin/bailiwick"))
+            .with("process.command_args", json!(["bailiwick", "run", "--agent", "a", "--", "sh", "-c", "a -- b"]))
+            .build();
+        start.draft.attribution = Some(Attribution { method: Method::Run, confidence: Confidence::Certain });
+        assert_eq!(what(&start.draft), "sh -c 'a -- b'");
+    }
+
+    #[test]
+    fn the_sensors_start_is_one_short_line_that_names_where_the_rest_stands() {
+        let start = entry(1, "sensor.start")
+            .with("bailiwick.sensor.tier", json!(2))
+            .with(
+                "bailiwick.sensor.hooks",
+                json!(["tp_btf/fork", "tp_btf/exec; failed ones tp_btf/sys_exit", "tp_btf/sys_exit"]),
+            )
+            .with("bailiwick.sensor.blind_spots", json!(["file.open: one", "file.open: two"]))
+            .with("bailiwick.config.hash", json!("00ff"));
+        assert_eq!(said(start), "tier 2: fork, exec, sys_exit; 2 blind spots (see: bailiwick doctor)");
     }
 
     #[test]

@@ -76,11 +76,8 @@ pub(super) fn doctor(doctor: &Doctor, palette: Palette) -> String {
             .filter(|seen| seen.blind_spots.iter().any(|other| other == spot))
             .map(|seen| seen.event.as_str())
             .collect();
-        text.push_str(&format!(
-            "  {} ({})\n",
-            palette.paint(Tone::Caution, &printable(spot)),
-            printable(&of.join(", "))
-        ));
+        let of = if of.is_empty() { String::new() } else { format!(" ({})", printable(&of.join(", "))) };
+        text.push_str(&format!("  {}{of}\n", palette.paint(Tone::Caution, &printable(spot))));
     }
     text
 }
@@ -244,6 +241,7 @@ mod tests {
             reasons: vec!["the collector \u{1b}[2J does not answer".into()],
             trail: TrailStatus { entries: 1045 },
             lost: 2,
+            records: 5000,
             blind_spots: vec!["io_uring".into()],
             export: vec![export],
             ready: true,
@@ -282,11 +280,15 @@ mod tests {
             guarantee: "all".into(),
             blind_spots: vec!["io_uring".into()],
         };
-        let report = Doctor { tier: 2, observations: vec![seen("file.open"), seen("network.connect")] };
+        let report = Doctor {
+            tier: 2,
+            observations: vec![seen("file.open"), seen("network.connect")],
+            unobserved: "DNS".into(),
+        };
         let text = doctor(&report, Palette::PLAIN);
         assert!(text.starts_with("tier 2\n\nEVENT"), "{text}");
         assert!(text.contains("file.open        tp_btf/sys_exit  all\n"), "{text}");
-        assert!(text.ends_with("\nblind spots\n  io_uring (file.open, network.connect)\n"), "{text}");
+        assert!(text.ends_with("\nblind spots\n  io_uring (file.open, network.connect)\n  DNS\n"), "{text}");
     }
 
     #[test]

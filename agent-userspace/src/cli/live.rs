@@ -42,8 +42,17 @@ pub fn worth_showing(entry: &Entry) -> bool {
     }
 }
 
+/// Commands that the banner tells of.
+#[derive(Clone, Debug, Default)]
+pub struct Hints {
+    /// What starts the demo; none where a command is started anyway.
+    pub demo: Option<String>,
+    /// What a shell needs so that `bailiwick` is this program and asks this daemon; none where it does already.
+    pub reach: Option<String>,
+}
+
 /// What stands above the entries: how this kernel is watched, what is not seen, who might be an agent, and how to see more.
-pub fn banner(doctor: &Doctor, agent_like: &[String], demo_command: &str) -> String {
+pub fn banner(doctor: &Doctor, agent_like: &[String], hints: &Hints) -> String {
     let mut text = format!("Bailiwick watches this host (tier {}).\n", doctor.tier);
     let spots = doctor.blind_spots();
     if spots.is_empty() {
@@ -65,8 +74,18 @@ pub fn banner(doctor: &Doctor, agent_like: &[String], demo_command: &str) -> Str
             text.push_str(&format!("  and {} more\n", more + 1));
         }
     }
-    text.push_str(&format!("To see an agent at work, run in another terminal:\n\n    {demo_command}\n\n"));
-    text.push_str("What is worth your attention follows, one line an event (times in UTC; end with Ctrl-C).\n");
+    let end = match &hints.demo {
+        Some(demo) => {
+            text.push_str(&format!("To see an agent at work, run in another terminal:\n\n    {demo}\n\n"));
+            "end with Ctrl-C"
+        }
+        None => "it ends with the command",
+    };
+    if let Some(reach) = &hints.reach {
+        let hint = "Commands that the lines below name reach this daemon from a shell in which you have said:";
+        text.push_str(&format!("{hint}\n\n    {reach}\n\n"));
+    }
+    text.push_str(&format!("What is worth your attention follows, one line an event (times in UTC; {end}).\n"));
     text
 }
 
@@ -162,24 +181,28 @@ mod tests {
     fn doctor(blind_spots: &[&str]) -> Doctor {
         let blind_spots = blind_spots.iter().map(|spot| (*spot).to_owned()).collect();
         let (event, hook, guarantee) = ("file.open".into(), "tp_btf/sys_exit".into(), "all".into());
-        Doctor { tier: 2, observations: vec![Observation { event, working: true, hook, guarantee, blind_spots }] }
+        let observations = vec![Observation { event, working: true, hook, guarantee, blind_spots }];
+        Doctor { tier: 2, observations, unobserved: String::new() }
     }
 
     #[test]
     fn the_banner_of_a_quiet_host_is_not_blank() {
-        let text = banner(&doctor(&["io_uring"]), &["node cli.js\u{1b}[2J (77)".into()], "bailiwick run --agent demo");
+        let hints = Hints { demo: Some("bailiwick run --agent demo".into()), reach: Some("export A=b".into()) };
+        let text = banner(&doctor(&["io_uring"]), &["node cli.js\u{1b}[2J (77)".into()], &hints);
         assert!(text.contains("(tier 2)"), "{text}");
         assert!(text.contains("Blind spots:\n  io_uring\n"), "{text}");
         assert!(text.contains("  node cli.js\\x1b[2J (77)\n"), "{text}");
         assert!(text.contains("\n    bailiwick run --agent demo\n"), "{text}");
+        assert!(text.contains("\n    export A=b\n"), "{text}");
     }
 
     #[test]
     fn the_banner_says_so_where_there_is_nothing_to_name() {
-        let text = banner(&doctor(&[]), &[], "x");
+        let text = banner(&doctor(&[]), &[], &Hints::default());
         assert!(text.contains("Blind spots: none.\nNo process that looks like an agent is running.\n"), "{text}");
+        assert!(text.ends_with("it ends with the command).\n") && !text.contains("another terminal"), "{text}");
         let many: Vec<String> = (0..=MAX_NAMED).map(|n| n.to_string()).collect();
-        assert!(banner(&doctor(&[]), &many, "x").contains("  and 1 more\n"));
+        assert!(banner(&doctor(&[]), &many, &Hints::default()).contains("  and 1 more\n"));
     }
 
     #[test]

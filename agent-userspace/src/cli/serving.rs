@@ -15,8 +15,9 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 use tracing_subscriber::EnvFilter;
 
-use super::args::{LiveArgs, Paths};
-use super::live::{banner, start_agent, watch};
+use super::args::{DEFAULT_RUNTIME_DIR, LiveArgs, Paths};
+use super::line::quoted;
+use super::live::{Hints, banner, start_agent, watch};
 use super::output::Output;
 use super::text::Palette;
 use super::{CliError, GOOD};
@@ -56,8 +57,9 @@ pub(super) fn live(
     let running = daemon::start(paths)?;
     let core = running.core();
     let proc = ProcFs::at(Path::new("/proc"));
-    let demo = demo_command(paths)?;
-    output.text(&banner(&core.doctor(), &agent_like(&proc, std::process::id()), &demo))?;
+    let demo = if args.agent.is_none() { Some(demo_command(paths)?) } else { None };
+    let hints = Hints { demo, reach: reach(paths) };
+    output.text(&banner(&core.doctor(), &agent_like(&proc, std::process::id()), &hints))?;
     output.flush()?;
     let code = Arc::new(AtomicU64::new(u64::from(GOOD)));
     let last = Arc::new(AtomicU64::new(u64::MAX));
@@ -117,8 +119,25 @@ fn demo_command(paths: &Paths) -> Result<String, CliError> {
     plant(directory, "demo.sh", DEMO)?;
     plant(secret, "id_ed25519", "a planted key that opens nothing\n")?;
     let program = std::env::current_exe().map_or_else(|_| "bailiwick".to_owned(), |path| path.display().to_string());
-    let (runtime, script) = (paths.runtime_dir.display(), directory.join("demo.sh"));
-    Ok(format!("{program} --runtime-dir {runtime} run --agent demo -- sh {}", script.display()))
+    let runtime = quoted(&paths.runtime_dir.display().to_string());
+    let script = directory.join("demo.sh");
+    Ok(format!("{} --runtime-dir {runtime} run --agent demo -- sh {}", quoted(&program), script.display()))
+}
+
+/// What makes a shell's `bailiwick` this program, asking this daemon; none where it is and does already.
+fn reach(paths: &Paths) -> Option<String> {
+    let program = std::env::current_exe().ok()?;
+    let mut settings = Vec::new();
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&search).map(|directory| directory.join("bailiwick")).find(|file| file.is_file());
+    if found.and_then(|file| file.canonicalize().ok()).as_ref() != Some(&program) {
+        let directory = program.parent()?.display().to_string();
+        settings.push(format!("PATH={}:\"$PATH\"", quoted(&directory)));
+    }
+    if paths.runtime_dir != Path::new(DEFAULT_RUNTIME_DIR) {
+        settings.push(format!("BAILIWICK_RUNTIME_DIR={}", quoted(&paths.runtime_dir.display().to_string())));
+    }
+    (!settings.is_empty()).then(|| format!("export {}", settings.join(" ")))
 }
 
 /// Writes a file into a directory of our own. In a place where everybody may write, nobody's symlink is followed.

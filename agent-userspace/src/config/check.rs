@@ -14,7 +14,7 @@ use super::fault::{ConfigErrors, Fault, Problem};
 use super::host::{Host, ThisHost};
 use super::kernel_selectors::kernel_selectors;
 use super::reader::read_document;
-use super::source::{SourceFile, files_of};
+use super::source::{SourceFile, files_of, is_there};
 use super::{Config, Declaration, Sources, keep};
 use crate::scope::grant::{PRIVILEGES, Rules};
 use crate::scope::network::{NetworkError, NetworkPattern};
@@ -62,6 +62,10 @@ fn gather(files: &[PathBuf]) -> Result<(Sources, BTreeSet<String>), ConfigErrors
     if let [directory] = files
         && directory.is_dir()
     {
+        if !["agents.d", "grants.d", "bailiwick.toml"].into_iter().any(|name| is_there(&directory.join(name))) {
+            let problem = Problem::of_file(&directory.display().to_string(), Fault::NotAConfiguration);
+            return Err(ConfigErrors(vec![problem]));
+        }
         return Ok((Sources::of_directory(directory)?, BTreeSet::new()));
     }
     let mut problems = Vec::new();
@@ -87,7 +91,7 @@ fn gather(files: &[PathBuf]) -> Result<(Sources, BTreeSet<String>), ConfigErrors
             }
         }
         let settings = directory.join("bailiwick.toml");
-        if sources.settings.is_none() && settings.is_file() {
+        if sources.settings.is_none() && is_there(&settings) {
             sources.settings = keep(SourceFile::read(&settings), &mut problems);
         }
     }

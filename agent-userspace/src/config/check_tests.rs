@@ -55,7 +55,7 @@ fn a_faulty_file_is_not_ok_and_every_fault_is_told() {
         )
     );
     let (text, ok) = files.check(&["none.toml"], None);
-    assert!(text.starts_with("none.toml: cannot be read: No such file") && !ok, "{text}");
+    assert!(text == "none.toml: is not there; create it, or name another\n" && !ok, "{text}");
 }
 
 #[test]
@@ -74,6 +74,15 @@ fn a_file_is_known_by_its_sections_and_a_strange_one_is_refused() {
     assert!(text.starts_with("strange.toml: is neither a declaration") && !ok, "{text}");
     let (text, ok) = files.check(&["agents.d/empty.toml"], None);
     assert!(text.starts_with("agents.d/empty.toml:1:1: the file has no `agent`") && !ok, "{text}");
+}
+
+#[test]
+fn a_directory_that_is_no_configuration_is_not_ok() {
+    let files = Files::new(&[("agents.d/x.toml/inner.toml", "[agent]\nname = \"x\"\n")]);
+    let (text, ok) = files.check(&["agents.d/x.toml"], None);
+    assert!(text.starts_with("agents.d/x.toml: is a directory without agents.d") && !ok, "{text}");
+    let (text, ok) = files.check(&[""], None);
+    assert!(text.contains("agents.d/x.toml: is a directory; put a TOML file in its place") && !ok, "{text}");
 }
 
 #[test]
@@ -106,9 +115,9 @@ fn an_explanation_names_the_grant_that_decides_for_each_way_of_access() {
         text,
         "agent x:\n\
          read /srv/a: in_scope\n  granted by /srv/** (x.toml:9)\n  tried read \"/srv/**\", x.toml:9: covers it\n\
-         write /srv/a: out_of_scope\n  no grant covers it; nearest: /dev/null, /dev/zero, /dev/full\n  \
+         write /srv/a: out_of_scope\n  no grant covers it; nearest: no grant for file.write is near\n  \
          would allow it: write = [\"/srv/a\"] in [scope.files]\n\
-         execute /srv/a: out_of_scope\n  no grant covers it; nearest: /bin/sh, /usr/bin/bash, /usr/bin/dash\n  \
+         execute /srv/a: out_of_scope\n  no grant covers it; nearest: /bin/sh\n  \
          would allow it: allow = [\"/srv/a\"] in [scope.exec]\n"
     );
     assert!(ok);

@@ -16,10 +16,34 @@ use crate::scope::trie::TooManyIrregular;
 /// What is wrong, and what would be right.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// The file or directory cannot be read.
-    #[error("cannot be read: {0}; make it a file that can be read")]
+    /// The file or directory cannot be read, for no reason that the next three name.
+    #[error("cannot be read: {0}; put one there that can be")]
     Unreadable(std::io::Error),
-    /// A directory, a pipe, a device.
+    /// It is not there.
+    #[error("is not there; create it, or name another")]
+    Missing,
+    /// A symlink that leads nowhere.
+    #[error("is a symlink to {}, which is not there; make it lead to what is, or remove it", target.display())]
+    Dangling {
+        /// What it leads to, as it says.
+        target: std::path::PathBuf,
+    },
+    /// It is another user's.
+    #[error("may not be read by uid {uid}; let that user read it, or run this as one who may")]
+    NotAllowed {
+        /// Who asked.
+        uid: u32,
+    },
+    /// A directory in place of a file.
+    #[error("is a directory; put a TOML file in its place")]
+    Directory,
+    /// A directory that is no configuration's.
+    #[error(
+        "is a directory without agents.d, grants.d and bailiwick.toml; name a declaration's file, or the directory of a \
+         configuration"
+    )]
+    NotAConfiguration,
+    /// A pipe, a device.
     #[error("is not a regular file; put a TOML file there")]
     NotAFile,
     /// Longer than the limit.

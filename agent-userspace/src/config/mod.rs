@@ -110,11 +110,12 @@ impl Sources {
     pub(super) fn of_directory(directory: &Path) -> Result<Self, ConfigErrors> {
         let mut problems = Vec::new();
         if let Err(error) = std::fs::read_dir(directory) {
-            problems.push(Problem::of_file(&directory.display().to_string(), Fault::Unreadable(error)));
+            problems.push(Problem::of_file(&directory.display().to_string(), source::unreadable(directory, error)));
             return Err(ConfigErrors(problems));
         }
         let settings = directory.join("bailiwick.toml");
-        let settings = if settings.exists() { keep(SourceFile::read(&settings), &mut problems) } else { None };
+        let settings =
+            if source::is_there(&settings) { keep(SourceFile::read(&settings), &mut problems) } else { None };
         let mut read_all = |name: &str| {
             let files = keep(source::files_of(&directory.join(name)), &mut problems).unwrap_or_default();
             files.iter().filter_map(|file| keep(SourceFile::read(file), &mut problems)).collect()

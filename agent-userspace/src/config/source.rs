@@ -94,8 +94,12 @@ impl SourceFile {
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, Fault> {
     // Opened without blocking, so that a named pipe in the directory cannot hold the daemon up.
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(Fault::Unreadable)?;
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = file.map_err(|error| unreadable(path, error))?;
     let metadata = file.metadata().map_err(Fault::Unreadable)?;
+    if metadata.is_dir() {
+        return Err(Fault::Directory);
+    }
     if !metadata.is_file() {
         return Err(Fault::NotAFile);
     }
@@ -107,13 +111,30 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, Fault> {
     if length > MAX_FILE_BYTES { Err(Fault::TooLarge { limit: MAX_FILE_BYTES }) } else { Ok(bytes) }
 }
 
+/// Why a file or directory could not be opened, in words that say what to do.
+pub(super) fn unreadable(path: &Path, error: std::io::Error) -> Fault {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => match std::fs::read_link(path) {
+            Ok(target) => Fault::Dangling { target },
+            Err(_) => Fault::Missing,
+        },
+        std::io::ErrorKind::PermissionDenied => Fault::NotAllowed { uid: rustix::process::geteuid().as_raw() },
+        _ => Fault::Unreadable(error),
+    }
+}
+
+/// Whether something of that name is there, be it a symlink that leads nowhere: what is there must be right.
+pub(super) fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
 /// The `*.toml` files of a directory, sorted by name; none where there is no such directory. Hidden files are passed over.
 pub(super) fn files_of(directory: &Path) -> Result<Vec<PathBuf>, Problem> {
     let failed = |fault| Problem::of_file(&directory.display().to_string(), fault);
     let listing = match std::fs::read_dir(directory) {
         Ok(listing) => listing,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(Fault::Unreadable(error))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_there(directory) => return Ok(Vec::new()),
+        Err(error) => return Err(failed(unreadable(directory, error))),
     };
     let mut files = Vec::new();
     for item in listing {

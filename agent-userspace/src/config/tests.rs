@@ -390,15 +390,26 @@ fn files_that_cannot_be_read_are_all_named() {
     let found = Config::load(Some(directory.path())).unwrap_err().to_string();
     let found: Vec<&str> = found.lines().map(|line| line.strip_prefix(agents.to_str().unwrap()).unwrap()).collect();
     assert_eq!(found[0], "/a.toml:2:9: is not UTF-8 from here on; save the file as UTF-8");
-    assert_eq!(found[1], "/b.toml: is not a regular file; put a TOML file there");
+    assert_eq!(found[1], "/b.toml: is a directory; put a TOML file in its place");
     assert_eq!(
         found[2],
         "/c.toml: is longer than 1048576 bytes and was not read; split it, grants into sets in grants.d"
     );
-    assert!(found[3].starts_with("/d.toml: cannot be read: No such file"), "{}", found[3]);
+    assert_eq!(found[3], "/d.toml: is a symlink to nowhere, which is not there; make it lead to what is, or remove it");
     assert_eq!(found.len(), 4);
     let missing = Config::load(Some(&directory.path().join("none"))).unwrap_err().to_string();
-    assert!(missing.contains("none: cannot be read: No such file"), "{missing}");
+    assert!(missing.ends_with("none: is not there; create it, or name another"), "{missing}");
+}
+
+#[test]
+fn a_symlink_that_leads_nowhere_is_not_passed_over() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["agents.d", "grants.d", "bailiwick.toml"] {
+        std::os::unix::fs::symlink("nowhere", directory.path().join(name)).unwrap();
+    }
+    let found = Config::load(Some(directory.path())).unwrap_err().0;
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found.iter().all(|problem| problem.to_string().contains("is a symlink to nowhere")), "{found:?}");
 }
 
 #[test]

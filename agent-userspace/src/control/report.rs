@@ -25,6 +25,9 @@ pub struct Status {
     pub trail: TrailStatus,
     /// Actions known to be lost since the trail began.
     pub lost: u64,
+    /// Records that the sensor has handed over since the daemon started. It grows for members of sessions alone; where
+    /// a declaration recognises what only the daemon can decide on, for such execs of anybody too.
+    pub records: u64,
     /// What this kernel does not let the sensor see.
     pub blind_spots: Vec<String>,
     /// One item for each target and signal; empty where nothing is exported.
@@ -63,14 +66,17 @@ pub struct Doctor {
     pub tier: u8,
     /// One item for each observation.
     pub observations: Vec<Observation>,
+    /// What is not observed at all, in a sentence.
+    pub unobserved: String,
 }
 
 impl Doctor {
-    /// Every blind spot once, in the order of the observations.
+    /// Every blind spot once, in the order of the observations; what is not observed at all comes last.
     pub fn blind_spots(&self) -> Vec<&str> {
         let mut all: Vec<&str> = Vec::new();
-        for spot in self.observations.iter().flat_map(|observation| &observation.blind_spots) {
-            if !all.contains(&spot.as_str()) {
+        let of_observations = self.observations.iter().flat_map(|observation| &observation.blind_spots);
+        for spot in of_observations.chain([&self.unobserved]) {
+            if !spot.is_empty() && !all.contains(&spot.as_str()) {
                 all.push(spot);
             }
         }

@@ -158,6 +158,7 @@ impl Core for FakeCore {
             reasons: Vec::new(),
             trail: TrailStatus { entries: self.entries.lock().unwrap().len() as u64 },
             lost: 0,
+            records: 0,
             blind_spots: Vec::new(),
             export: Vec::new(),
             ready: *self.ready.borrow(),
@@ -174,6 +175,7 @@ impl Core for FakeCore {
                 guarantee: "every open that a system call makes".into(),
                 blind_spots: vec!["opens submitted through io_uring".into()],
             }],
+            unobserved: String::new(),
         }
     }
 

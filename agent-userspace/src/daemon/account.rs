@@ -135,6 +135,10 @@ impl Pipeline {
                 self.lose(None, "all", None, (now, now), &why);
             }
         }
+        match self.sensor.emitted() {
+            Ok(emitted) => self.view.lock().records = emitted.into_iter().map(|(_, records)| records).sum(),
+            Err(error) => warn!(%error, "how many records there were is not known"),
+        }
     }
 
     /// Settles with the processes that ended before that time, and with the sessions of which nothing lives.

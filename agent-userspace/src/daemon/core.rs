@@ -18,7 +18,7 @@ use crate::control::report::{
 };
 use crate::control::{Core, CoreError, Entries, From, Peer, RunRefused};
 use crate::entry::Entry;
-use crate::observation::{OBSERVATIONS, blind_spots};
+use crate::observation::{OBSERVATIONS, UNOBSERVED, blind_spots};
 use crate::trail::{Position, TrailReader};
 
 /// How long a command is given to be started.
@@ -87,7 +87,7 @@ impl Core for Daemon {
         if !view.ready {
             reasons.push("the daemon is starting".to_owned());
         }
-        let (lost, ready) = (view.lost, view.ready);
+        let (lost, records, ready) = (view.lost, view.records, view.ready);
         drop(view);
         let export: Vec<ExportStatus> = self.export.status();
         reasons.extend(self.export.problems());
@@ -96,6 +96,7 @@ impl Core for Daemon {
             reasons,
             trail: TrailStatus { entries: *self.written.borrow() },
             lost,
+            records,
             blind_spots: blind_spots(),
             export,
             ready,
@@ -111,7 +112,7 @@ impl Core for Daemon {
             guarantee: observation.guarantee.to_owned(),
             blind_spots: observation.blind_spots.iter().map(|&spot| spot.to_owned()).collect(),
         });
-        Doctor { tier: 2, observations: observations.collect() }
+        Doctor { tier: 2, observations: observations.collect(), unobserved: UNOBSERVED.to_owned() }
     }
 
     fn agents(&self) -> Vec<AgentItem> {

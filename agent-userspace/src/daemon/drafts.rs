@@ -51,7 +51,8 @@ impl Compose {
                 ..Draft::of_host(time, event)
             },
         };
-        let executable = process.and_then(|process| process.executable.as_deref());
+        let forgotten = || session.root_executable.as_deref().filter(|_| key == session.root);
+        let executable = process.and_then(|process| process.executable.as_deref()).or_else(forgotten);
         let executable = executable.map(|path| compose.plain("process.executable", path));
         compose.draft.process = Some(ProcessRef { tgid: key.tgid, tid, start_boot_ns: key.start_boot_ns, executable });
         compose

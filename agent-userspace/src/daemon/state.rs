@@ -19,6 +19,8 @@ pub(super) struct View {
     pub(super) not_working: BTreeSet<&'static str>,
     /// Actions known to be lost since the start.
     pub(super) lost: u64,
+    /// Records that the sensor has handed over since the start.
+    pub(super) records: u64,
     /// The sessions that live, by agent.
     pub(super) live: BTreeMap<String, Vec<SessionId>>,
     /// When an agent last did something.
@@ -37,6 +39,7 @@ impl SharedView {
             problems: BTreeMap::new(),
             not_working: BTreeSet::new(),
             lost: 0,
+            records: 0,
             live: BTreeMap::new(),
             last_seen: BTreeMap::new(),
         })))

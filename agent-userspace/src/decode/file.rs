@@ -1,6 +1,6 @@
 //! Files: open, and create.
 
-use agent_common::file::{self as wire, OpenKey};
+use agent_common::file::{self as wire, OPEN_ANONYMOUS, OPEN_PIPE, OPEN_SOCKET, OpenKey};
 use agent_common::{RecordKind, StringTag};
 
 use super::{DecodeError, Rest, Text, join};
@@ -54,6 +54,7 @@ pub(super) fn open(mut rest: Rest<'_>) -> Result<Open, DecodeError> {
         StringTag::Arguments | StringTag::Environment | StringTag::Text => {}
     })?;
     let as_given = resolved.is_none();
+    let resolved = resolved.map(|path| kernel_name(body.key.flags, body.key.inode, path));
     Ok(Open {
         key: body.key,
         total: body.total,
@@ -63,4 +64,37 @@ pub(super) fn open(mut rest: Rest<'_>) -> Result<Open, DecodeError> {
         as_given,
         flags: body.key.flags,
     })
+}
+
+/// The name that the kernel itself gives to a file without a path, as `/proc/PID/fd` shows it.
+fn kernel_name(flags: u32, inode: u64, path: Text) -> Text {
+    let bytes = if flags & OPEN_PIPE != 0 {
+        format!("pipe:[{inode}]").into_bytes()
+    } else if flags & OPEN_SOCKET != 0 {
+        format!("socket:[{inode}]").into_bytes()
+    } else if flags & OPEN_ANONYMOUS != 0 {
+        // The walk ended at a root that nothing leads to, whose own name says what it is: `/[eventfd]`.
+        [b"anon_inode:", path.bytes.strip_prefix(b"/").unwrap_or(&path.bytes)].concat()
+    } else {
+        return path;
+    };
+    Text { bytes, cut: path.cut }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OPEN_ANONYMOUS, OPEN_PIPE, OPEN_SOCKET, Text, kernel_name};
+
+    #[test]
+    fn a_file_without_a_path_has_the_name_that_the_kernel_gives_it() {
+        let named = |flags: u32, path: &str| {
+            let text = kernel_name(flags, 42, Text { bytes: path.into(), cut: false });
+            String::from_utf8_lossy(&text.bytes).into_owned()
+        };
+        assert_eq!(named(OPEN_PIPE, "/"), "pipe:[42]");
+        assert_eq!(named(OPEN_SOCKET, "/TCP"), "socket:[42]");
+        assert_eq!(named(OPEN_ANONYMOUS, "/[eventfd]"), "anon_inode:[eventfd]");
+        assert_eq!(named(OPEN_ANONYMOUS, "/inotify"), "anon_inode:inotify");
+        assert_eq!(named(0, "/memfd:x"), "/memfd:x");
+    }
 }

@@ -36,7 +36,8 @@ pub struct Explanation {
     pub action: String,
     /// The verdict and its reason.
     pub judgement: Judgement,
-    /// The grants and denies that cover the action or come nearest, nearest first; at most [`MAX_TRIED`].
+    /// The grants and denies that cover the action or come near: those that cover it first, then the declaration's own, and
+    /// of each those that share most with it; at most [`MAX_TRIED`].
     pub tried: Vec<Tried>,
     /// What to add or remove for the action to be in scope; none where it is.
     pub would_allow: Option<String>,
@@ -54,8 +55,8 @@ impl Scope {
     }
 
     fn tried(&self, action: &Action<'_>) -> Vec<Tried> {
-        let mut near: Vec<(usize, Tried)> = Vec::new();
-        for grant in &self.grants {
+        let mut near: Vec<(bool, usize, Tried)> = Vec::new();
+        for (number, grant) in self.grants.iter().enumerate() {
             let (list, covers, shared, resolved) = match (&grant.rule, action) {
                 (GrantRule::Connect(pattern), Action::Connect { address }) => {
                     let shared = shared_address(pattern.text(), *address);
@@ -72,7 +73,7 @@ impl Scope {
                     let pairs =
                         || patterns.iter().flatten().flat_map(|pattern| paths.iter().map(move |path| (pattern, path)));
                     let covers = pairs().any(|(pattern, path)| pattern.matches(path));
-                    let shared = pairs().map(|(pattern, path)| shared_path(pattern.text(), path)).max().unwrap_or(0);
+                    let shared = paths.iter().map(|path| grant.shared_beginning(path)).max().unwrap_or(0);
                     let resolved = rule.resolved.as_ref().map(|pattern| pattern.text().to_owned());
                     if paths.is_empty() {
                         continue;
@@ -83,11 +84,15 @@ impl Scope {
             };
             if covers || shared > 0 {
                 let text = grant.text().into_owned();
-                near.push((shared, Tried { list, text, resolved, origin: grant.origin.clone(), covers }));
+                near.push((
+                    self.is_own(number),
+                    shared,
+                    Tried { list, text, resolved, origin: grant.origin.clone(), covers },
+                ));
             }
         }
-        near.sort_by_key(|(shared, tried)| (!tried.covers, std::cmp::Reverse(*shared)));
-        near.into_iter().take(MAX_TRIED).map(|(_, tried)| tried).collect()
+        near.sort_by_key(|(own, shared, tried)| (!tried.covers, !own, std::cmp::Reverse(*shared)));
+        near.into_iter().take(MAX_TRIED).map(|(_, _, tried)| tried).collect()
     }
 
     /// What would put an action in scope.
@@ -166,7 +171,7 @@ fn shared_bytes(pattern: &[u8], path: &[u8]) -> usize {
 }
 
 /// How many bytes a pattern and a path begin with alike; none where not even the first component is the same.
-fn shared_path(pattern: &str, path: &[u8]) -> usize {
+pub(super) fn shared_path(pattern: &str, path: &[u8]) -> usize {
     let first = |bytes: &[u8]| bytes.iter().skip(1).position(|byte| *byte == b'/').map_or(bytes.len(), |end| end + 1);
     let (pattern, shared) = (pattern.as_bytes(), shared_bytes(pattern.as_bytes(), path));
     if shared >= first(pattern).max(first(path)) { shared } else { 0 }

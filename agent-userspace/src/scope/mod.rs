@@ -194,6 +194,17 @@ impl Grant {
         }
     }
 
+    /// How many bytes it begins alike with a path; none where not even the first component is the same.
+    pub(crate) fn shared_beginning(&self, path: &[u8]) -> usize {
+        match &self.rule {
+            GrantRule::Path { rule, .. } => {
+                let patterns = [Some(&rule.pattern), rule.resolved.as_ref()].into_iter().flatten();
+                patterns.map(|pattern| explain::shared_path(pattern.text(), path)).max().unwrap_or(0)
+            }
+            GrantRule::Connect(_) | GrantRule::Listen(_) | GrantRule::Privilege(_) => 0,
+        }
+    }
+
     fn reason(&self, kind: ReasonKind) -> Reason {
         Reason {
             kind,
@@ -221,6 +232,8 @@ pub struct CompileError {
 #[derive(Debug, Default)]
 pub struct Scope {
     pub(crate) grants: Vec<Grant>,
+    /// How many of them are the declaration's own: they come first.
+    pub(crate) own: usize,
     read: PathTrie,
     write: PathTrie,
     deny: PathTrie,
@@ -239,7 +252,7 @@ impl Scope {
     pub fn compile<'a>(parts: impl IntoIterator<Item = &'a Rules>) -> Result<Self, Vec<CompileError>> {
         let mut scope = Self::default();
         let mut errors = Vec::new();
-        for rules in parts {
+        for (part, rules) in parts.into_iter().enumerate() {
             for list in PathList::ALL {
                 let of_list = match list {
                     PathList::Read => &rules.read,
@@ -257,6 +270,9 @@ impl Scope {
             for rule in &rules.privileges {
                 let number = scope.add(GrantRule::Privilege(rule.name.clone()), &rule.origin);
                 scope.privileges.entry(rule.name.clone()).or_insert(number);
+            }
+            if part == 0 {
+                scope.own = scope.grants.len();
             }
         }
         if errors.is_empty() { Ok(scope) } else { Err(errors) }
@@ -385,8 +401,34 @@ impl Scope {
         if let Some(grant) = trie.find(path.bytes, operations).and_then(|grant| self.grant(grant)) {
             return Decided::Inside(grant.reason(ReasonKind::Grant));
         }
-        let near = trie.nearest(path.bytes, operations);
+        let candidates = trie.nearest(path.bytes, operations);
+        let near = self.nearest_first(&candidates, path.bytes);
+        if near.is_empty() && !candidates.is_empty() {
+            return Decided::Outside(words(ReasonKind::Nearest, &format!("no grant for {} is near", list.grants())));
+        }
         Decided::Outside(self.nearest_reason(&near, list.grants()))
+    }
+
+    /// The few of these grants that are worth naming: the declaration's own where there are some, since those are the lines
+    /// that its author knows and would change; those with the longest beginning in common with the path first. One with
+    /// nothing in common is named only if it is the declaration's own, and none has.
+    fn nearest_first(&self, near: &[u32], path: &[u8]) -> Vec<u32> {
+        let shared = |number: u32| self.grant(number).map_or(0, |grant| grant.shared_beginning(path));
+        let mut ranked: Vec<(usize, u32)> = near.iter().map(|number| (shared(*number), *number)).collect();
+        let has_own = ranked.iter().any(|(_, number)| self.is_own(*number as usize));
+        if has_own {
+            ranked.retain(|(_, number)| self.is_own(*number as usize));
+        }
+        ranked.sort_by_key(|(shared, _)| std::cmp::Reverse(*shared));
+        if !has_own || ranked.first().is_some_and(|(shared, _)| *shared > 0) {
+            ranked.retain(|(shared, _)| *shared > 0);
+        }
+        ranked.into_iter().take(trie::NEAREST).map(|(_, number)| number).collect()
+    }
+
+    /// Whether the declaration itself has it, and not a set that it includes.
+    pub(crate) fn is_own(&self, grant: usize) -> bool {
+        grant < self.own
     }
 
     fn nearest_reason(&self, near: &[u32], what: &str) -> Reason {

@@ -115,6 +115,26 @@ fn what_no_grant_covers_is_out_of_scope_and_names_the_nearest() {
 }
 
 #[test]
+fn the_nearest_grants_are_the_declarations_own_before_those_of_a_set() {
+    let own = Rules { read: rules(&["/opt/tool/**", "/srv/shop/**", "/srv/shared/**"], 10), ..Rules::default() };
+    let set = Rules {
+        read: rules(&["/tmp/sh-thd.*", "/srv/shared/pictures/*.png", "/etc/hosts"], 50),
+        write: rules(&["/tmp/sh-thd.*", "/tmp/shop-*", "/dev/null"], 60),
+        ..Rules::default()
+    };
+    let scope = Scope::compile([&own, &set]).unwrap();
+    let nearest = |path: &str, access| said(&scope.judge(&file(path, access))).2.to_owned();
+    assert_eq!(nearest("/srv/share/x", Access::Read), "/srv/shared/**, /srv/shop/**");
+    // Where the declaration has no grant that begins alike, its own are still the lines to change.
+    assert_eq!(nearest("/tmp/x", Access::Read), "/opt/tool/**, /srv/shop/**, /srv/shared/**");
+    // Where it has none of the kind, what it includes is all there is.
+    assert_eq!(nearest("/tmp/shop.lock", Access::Write), "/tmp/shop-*, /tmp/sh-thd.*");
+    assert_eq!(nearest("/home/x", Access::Write), "no grant for file.write is near");
+    let tried: Vec<_> = scope.explain(&file("/srv/shared2", Access::Read)).tried.into_iter().map(|t| t.text).collect();
+    assert_eq!(tried, ["/srv/shared/**", "/srv/shop/**", "/srv/shared/pictures/*.png"]);
+}
+
+#[test]
 fn reading_and_writing_needs_both_and_writing_implies_no_reading() {
     let scope = shop();
     assert_eq!(scope.judge(&file("/srv/shop/x", Access::ReadWrite)).verdict, Verdict::InScope);

@@ -128,7 +128,8 @@ impl PathTrie {
         exact.or_else(|| self.lowest(&active, |node| node.subtree)).or(best)
     }
 
-    /// Up to [`NEAREST`] grants that share the longest beginning with the path. Its cost is bounded by the path's length.
+    /// Grants that share a beginning with the path, component by component: those that share most of it first, of each place
+    /// on the way at most [`NEAREST`]. Its cost is bounded by the path's length.
     pub fn nearest(&self, path: &[u8], operations: &mut u32) -> Vec<u32> {
         let components = PathComponents::of(path).map(|components| components.list).unwrap_or_default();
         let mut way = vec![ROOT];
@@ -139,11 +140,11 @@ impl PathTrie {
             at = *child;
             way.push(at);
         }
-        let mut found = Vec::with_capacity(NEAREST);
+        let mut found = Vec::with_capacity(NEAREST * way.len());
         for place in way.iter().rev().filter_map(|place| self.node(*place)) {
             *operations += 1;
             for grant in place.through.iter().flatten() {
-                if found.len() < NEAREST && !found.contains(grant) {
+                if !found.contains(grant) {
                     found.push(*grant);
                 }
             }
@@ -341,8 +342,8 @@ mod tests {
     #[test]
     fn the_nearest_grants_share_the_longest_beginning() {
         let trie = trie(&["/etc/hosts", "/srv/a/**", "/srv/shop/x", "/srv/shop/*.txt", "/tmp/**"]);
-        assert_eq!(trie.nearest(b"/srv/shop/y/z", &mut 0), [2, 3, 1]);
-        assert_eq!(trie.nearest(b"/tmp", &mut 0), [4, 0, 1]);
+        assert_eq!(trie.nearest(b"/srv/shop/y/z", &mut 0), [2, 3, 1, 0]);
+        assert_eq!(trie.nearest(b"/tmp", &mut 0), [4, 0, 1, 2]);
         assert_eq!(PathTrie::default().nearest(b"/tmp", &mut 0), [0_u32; 0]);
     }
 

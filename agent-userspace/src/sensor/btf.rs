@@ -51,6 +51,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("REGS_R9", "pt_regs.r9"),
     ("REGS_SI", "pt_regs.si"),
     ("SB_DEV", "super_block.s_dev"),
+    ("SB_MAGIC", "super_block.s_magic"),
     ("SIGINFO_CODE", "kernel_siginfo.si_code"),
     ("SIGNAL_FLAGS", "signal_struct.flags"),
     ("SIGNAL_GROUP_EXIT_CODE", "signal_struct.group_exit_code"),
@@ -100,7 +101,11 @@ const MOST_DEPTH: u32 = 16;
 #[derive(Debug, thiserror::Error)]
 pub enum BtfError {
     /// There is no BTF.
-    #[error("{path}: {why}; the kernel must be built with CONFIG_DEBUG_INFO_BTF (every stock kernel from 5.10 on is)")]
+    #[error(
+        "the kernel's type information (BTF) cannot be read from {}: {why}; run a kernel built with CONFIG_DEBUG_INFO_BTF=y, \
+         as the distributions' are, and see that /sys is mounted and nothing hides the file",
+        path.display()
+    )]
     Unreadable {
         /// Where it should be.
         path: PathBuf,
@@ -135,8 +140,13 @@ impl Offsets {
     /// # Errors
     /// No BTF, or one that lacks a field.
     pub fn of_file(path: &Path) -> Result<Self, BtfError> {
-        let btf = Btf::from_file(path)
-            .map_err(|error| BtfError::Unreadable { path: path.to_owned(), why: error.to_string() })?;
+        let unreadable = |why: String| BtfError::Unreadable { path: path.to_owned(), why };
+        // Asked first: what the parser says of a file that is not there, or is empty, would puzzle whoever reads it.
+        let length = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
+        if length == 0 {
+            return Err(unreadable("the file is empty".to_owned()));
+        }
+        let btf = Btf::from_file(path).map_err(|error| unreadable(error.to_string()))?;
         Self::of(&btf)
     }
 

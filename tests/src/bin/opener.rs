@@ -7,16 +7,21 @@
 //! - `opener repeats DIR FILES REPEATS THREADS ACCESS,... [PROCESSES]` opens each of `DIR/f0 ... DIR/fN` REPEATS times in
 //!   each access mode, the threads sharing the repeats; with PROCESSES, in that many processes.
 //! - `opener ways DIR` opens what stands in DIR in every way that names a file otherwise than by its absolute path.
+//! - `opener nameless` opens a pipe, a socket and an eventfd of its own through `/proc/self/fd`, named as the kernel does.
 //! - `opener fail DIR` fails in every way that is easily had. Wants root for `EACCES`.
 
 use std::ffi::{CStr, CString, c_int};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
+use rustix::event::EventfdFlags;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustix::pipe::PipeFlags;
 use serde_json::{Value, json};
 
 /// The access modes that the contract names, with the flag that asks for each.
@@ -128,6 +133,24 @@ fn ways(dir: &Path) -> anyhow::Result<()> {
     print(&opens)
 }
 
+/// What has no path: opened again by its descriptor. Of a socket and an eventfd only the place can be had.
+fn nameless() -> anyhow::Result<()> {
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
+    let mut opens = Vec::new();
+    let (read, write, path) = (OFlags::RDONLY, OFlags::WRONLY, OFlags::PATH);
+    for (fd, flags, access) in
+        [(&reader, read, "r"), (&writer, write, "w"), (&socket, path, "path"), (&event, path, "path")]
+    {
+        let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let name = std::fs::read_link(&link)?;
+        rustix::fs::open(&link, flags | OFlags::CLOEXEC, Mode::empty()).with_context(|| link)?;
+        opens.push(json!({"path": name, "access": access, "count": 1, "errno": null}));
+    }
+    print(&opens)
+}
+
 /// What stands in `dir`: the file `plain`, the directory `sub`, the link `loop -> loop`, the FIFO `fifo` that nobody
 /// reads, the file `secret` that only its owner may read.
 fn fail(dir: &Path) -> anyhow::Result<()> {
@@ -186,7 +209,10 @@ fn main() -> anyhow::Result<()> {
         }
         ["repeats", .., processes] => in_processes(processes.parse()?, &arguments[..arguments.len() - 1]),
         ["ways", dir] => ways(Path::new(dir)),
+        ["nameless"] => nameless(),
         ["fail", dir] => fail(Path::new(dir)),
-        _ => bail!("usage: opener repeats DIR FILES REPEATS THREADS ACCESS,... [PROCESSES] | ways DIR | fail DIR"),
+        _ => bail!(
+            "usage: opener repeats DIR FILES REPEATS THREADS ACCESS,... [PROCESSES] | ways DIR | nameless | fail DIR"
+        ),
     }
 }

@@ -9,10 +9,12 @@
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use anyhow::{Context, bail, ensure};
+use rustix::net::{AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType};
 use serde_json::json;
 
 /// How many children may run at once: far below the usual limit of processes, far above what two cores keep busy.
@@ -34,17 +36,20 @@ enum Mode {
     Vfork,
     /// clone into new PID, mount, UTS and IPC namespaces, exec.
     Namespaces,
+    /// clone into a new PID namespace, fork, fork, exec: all but the first have ids that only the namespaces above know.
+    Nested,
     /// fork, exec, and a thread other than the leader executes again.
     ThreadExec,
 }
 
-const MODES: [(&str, Mode); 7] = [
+const MODES: [(&str, Mode); 8] = [
     ("fork", Mode::Fork),
     ("double-fork", Mode::DoubleFork),
     ("setsid", Mode::Setsid),
     ("thread", Mode::Thread),
     ("vfork", Mode::Vfork),
     ("namespaces", Mode::Namespaces),
+    ("nested", Mode::Nested),
     ("thread-exec", Mode::ThreadExec),
 ];
 
@@ -81,6 +86,42 @@ extern "C" fn exec_image(image: *mut c_void) -> c_int {
     image.exec()
 }
 
+/// What the first process of a new PID namespace needs.
+struct Nest<'a> {
+    image: &'a Image,
+    /// A socket: the kernel tells its reader who wrote, in ids of the reader's own namespace.
+    out: c_int,
+}
+
+/// The first process of a new PID namespace: forks a child that forks another, which executes. The namespace ends with its
+/// first process, so each waits for its child.
+extern "C" fn nest(nest: *mut c_void) -> c_int {
+    // SAFETY: `nested` passes a pointer to a `Nest`, of which the child has a copy.
+    let nest = unsafe { &*nest.cast::<Nest<'_>>() };
+    waited(fork(|| {
+        tell(nest.out);
+        waited(fork(|| {
+            tell(nest.out);
+            nest.image.exec()
+        }))
+    }))
+}
+
+/// Says that this process is there.
+fn tell(out: c_int) {
+    // SAFETY: one byte, valid for reading.
+    unsafe { libc::write(out, [0_u8].as_ptr().cast(), 1) };
+}
+
+/// Waits for a child; 0 if it was made and ended with 0.
+fn waited(child: io::Result<c_int>) -> c_int {
+    let Ok(child) = child else { return 1 };
+    let mut status = 0;
+    // SAFETY: `status` is a valid place for the result.
+    let ended = unsafe { libc::waitpid(child, &raw mut status, 0) };
+    c_int::from(ended != child || status != 0)
+}
+
 struct Made {
     tgid: c_int,
     parent: c_int,
@@ -108,12 +149,17 @@ fn fork(in_child: impl FnOnce() -> c_int) -> io::Result<c_int> {
 }
 
 fn clone_and_exec(flags: c_int, image: &Image) -> io::Result<c_int> {
+    let argument: *const Image = image;
+    clone(flags, exec_image, argument.cast())
+}
+
+/// Clones; the child runs `in_child`, which may only call what is async-signal-safe, with the argument.
+fn clone(flags: c_int, in_child: extern "C" fn(*mut c_void) -> c_int, argument: *const c_void) -> io::Result<c_int> {
     let mut stack = vec![0_u128; STACK_BYTES / size_of::<u128>()];
     let top = stack.as_mut_ptr_range().end;
-    let argument: *const Image = image;
     // SAFETY: the stack is aligned, grows down from its end and lives until the child has executed: with CLONE_VFORK the
     // call returns only then, and without CLONE_VM the child has a copy.
-    let tgid = unsafe { libc::clone(exec_image, top.cast(), flags | libc::SIGCHLD, argument.cast_mut().cast()) };
+    let tgid = unsafe { libc::clone(in_child, top.cast(), flags | libc::SIGCHLD, argument.cast_mut()) };
     if tgid < 0 { Err(io::Error::last_os_error()) } else { Ok(tgid) }
 }
 
@@ -145,6 +191,16 @@ impl Storm {
                 let new = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
                 clone_and_exec(new, noop).context("new namespaces want root")?
             }
+            Mode::Nested => {
+                let chain = nested(noop).context("a new PID namespace wants root")?;
+                let mut parent = root;
+                for (depth, tgid) in (1..).zip(chain) {
+                    note(tgid, parent, u32::from(depth == chain.len()));
+                    parent = tgid;
+                }
+                self.alive += 1;
+                return Ok(());
+            }
             Mode::ThreadExec => {
                 let thread_exec = &self.thread_exec;
                 let tgid = fork(|| thread_exec.exec())?;
@@ -170,6 +226,31 @@ impl Storm {
         }
         Ok(())
     }
+}
+
+/// Makes a process in a new PID namespace, its child and its grandchild, and returns the three.
+fn nested(image: &Image) -> anyhow::Result<[c_int; 3]> {
+    let (reader, writer) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    rustix::net::sockopt::set_socket_passcred(&reader, true)?;
+    let argument = Nest { image, out: writer.as_raw_fd() };
+    let first = clone(libc::CLONE_NEWPID, nest, (&raw const argument).cast())?;
+    // Of the writing end only they have copies: when they are gone there is nothing to wait for.
+    drop(writer);
+    Ok([first, writer_of_next(&reader)?, writer_of_next(&reader)?])
+}
+
+/// Who wrote the next byte to a socket with `SO_PASSCRED`, in ids of our own PID namespace.
+fn writer_of_next(socket: &OwnedFd) -> anyhow::Result<c_int> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0; 1];
+    rustix::net::recvmsg(socket, &mut [io::IoSliceMut::new(&mut byte)], &mut control, RecvFlags::empty())?;
+    let credentials = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmCredentials(credentials) => Some(credentials),
+        _ => None,
+    });
+    Ok(credentials.context("nobody wrote")?.pid.as_raw_nonzero().get())
 }
 
 /// Returns the child, and the grandchild whose parent ends at once.
