@@ -37,6 +37,9 @@ pub const FLAG_PROVISIONAL: u16 = 1;
 /// This exec opened the session in the header.
 pub const FLAG_NEW_SESSION: u16 = 2;
 
+/// It was done through an io_uring.
+pub const FLAG_IO_URING: u16 = 4;
+
 /// Declares the kinds of records with their numbers on the wire.
 macro_rules! kinds {
     ($($(#[$meta:meta])* $name:ident = $number:literal,)*) => {
@@ -144,6 +147,8 @@ kinds! {
     UnixConnect = 40,
     /// A descriptor came from another process: [`crate::file::Open`].
     FdReceive = 41,
+    /// An operation of an io_uring was completed: [`crate::file::Open`], with its number in the place of the access.
+    IoUringSubmit = 42,
 }
 
 /// Room for the counters that are kept by kind: one more than the highest number.

@@ -223,6 +223,8 @@ scratch! {
     SCRATCH_CALL
     /// Of the hook on sockets' states.
     SCRATCH_STATE
+    /// Of the hooks on io_uring.
+    SCRATCH_URING
     /// Of the hook on signals.
     SCRATCH_SIGNAL
     /// Of the iterator over files.

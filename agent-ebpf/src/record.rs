@@ -89,7 +89,7 @@ pub struct Builder {
 const FURTHEST: u32 = 0x3fff;
 const STRING_BYTES: u32 = 0x1fff;
 
-/// A string that the process gave, as it stands in a record.
+/// A string as it stands in a record.
 pub struct Given {
     at: *const u8,
     len_bytes: u32,
@@ -198,16 +198,18 @@ impl Builder {
 
     /// Adds a string of the kernel's, up to its NUL.
     #[inline(always)]
-    pub fn kernel_string(&mut self, tag: StringTag, address: u64) -> Result<(), Unreadable> {
+    pub fn kernel_string(&mut self, tag: StringTag, address: u64) -> Result<Given, Unreadable> {
+        let at = self.room();
         // SAFETY: `room` has PATH_BYTES behind it.
-        let read =
-            unsafe { bpf_probe_read_kernel_str(self.room().cast(), PATH_BYTES as u32, address as *const c_void) };
+        let read = unsafe { bpf_probe_read_kernel_str(at.cast(), PATH_BYTES as u32, address as *const c_void) };
         if read <= 0 {
             return Err(Unreadable);
         }
-        let len = (read as u32 - 1) & (PATH_BYTES as u32 - 1);
-        self.close(tag, len, len == PATH_BYTES as u32 - 1);
-        Ok(())
+        let len_bytes = (read as u32 - 1) & (PATH_BYTES as u32 - 1);
+        // SAFETY: one byte of the buffer.
+        let first = if len_bytes > 0 { unsafe { *at } } else { 0 };
+        self.close(tag, len_bytes, len_bytes == PATH_BYTES as u32 - 1);
+        Ok(Given { at, len_bytes, first })
     }
 
     /// Adds a block of the process's memory, cut to what there is room for.

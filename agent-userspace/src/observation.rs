@@ -23,7 +23,6 @@ pub struct Observation {
 }
 
 const OPEN_BLIND_SPOTS: &[&str] = &[
-    "opens through io_uring are not seen",
     "a file is judged by the path in its own mount namespace; a chroot's view is not",
     "a descriptor that another thread replaces before the call returns is seen as its replacement",
 ];
@@ -229,9 +228,7 @@ const fn socket(
     Observation { event, family: "network", grant, attributes, hook: "tp_btf/sys_exit", guarantee, blind_spots }
 }
 
-const URING_BLIND_SPOT: &[&str] = &["the same through io_uring is not seen"];
-const CONNECT_BLIND_SPOTS: &[&str] =
-    &["connects through io_uring are not seen", "a vsock address is as given, and judged by no grant"];
+const CONNECT_BLIND_SPOTS: &[&str] = &["a vsock address is as given, and judged by no grant"];
 const SEND: &[&str] = &[
     "server.address",
     "server.port",
@@ -386,11 +383,11 @@ pub const OBSERVATIONS: &[Observation] = &[
         Some("scope.network"),
         SEND,
         "sendto, sendmsg and sendmmsg to an address, as given; repeats to the same address counted exactly",
-        URING_BLIND_SPOT,
+        &[],
     ),
-    socket("network.bind", Some("scope.network"), OWN_ADDRESS, "the address that the socket holds", URING_BLIND_SPOT),
-    socket("network.listen", Some("scope.network"), OWN_ADDRESS, "the address that the socket holds", URING_BLIND_SPOT),
-    socket("network.accept", None, ACCEPT, "both ends, as the new socket holds them", URING_BLIND_SPOT),
+    socket("network.bind", Some("scope.network"), OWN_ADDRESS, "the address that the socket holds", &[]),
+    socket("network.listen", Some("scope.network"), OWN_ADDRESS, "the address that the socket holds", &[]),
+    socket("network.accept", None, ACCEPT, "both ends, as the new socket holds them", &[]),
     Observation {
         hook: "tp_btf/inet_sock_set_state",
         ..socket(
@@ -469,6 +466,27 @@ pub const OBSERVATIONS: &[Observation] = &[
         guarantee: "every io_uring that is made",
         blind_spots: &[],
     },
+    Observation {
+        event: "io_uring.submit",
+        family: "io_uring",
+        grant: None,
+        attributes: &[
+            "bailiwick.io_uring.operation",
+            "[file.path]",
+            "[bailiwick.file.device]",
+            "[bailiwick.file.inode]",
+            "[error.type]",
+        ],
+        hook: "tp_btf/io_uring_complete",
+        guarantee: "every operation that was completed, with its file; repeats counted exactly; what it does is told of by \
+                    the events of the same system calls, with `bailiwick.io_uring`",
+        blind_spots: &[
+            "an open into the table of fixed files makes no descriptor, and no file.open",
+            "an open that fails has no path",
+            "what is done by a path is told of when it is submitted, without its result",
+            "changes of extended attributes and of lengths are told of as operations alone",
+        ],
+    },
 ];
 
 /// The event that a kind of record becomes; an open that creates is `file.create` instead.
@@ -514,6 +532,7 @@ pub fn event_of(kind: RecordKind) -> &'static str {
         RecordKind::Memfd => "privilege.memfd",
         RecordKind::Perf => "privilege.perf",
         RecordKind::IoUringSetup => "io_uring.setup",
+        RecordKind::IoUringSubmit => "io_uring.submit",
     }
 }
 
@@ -571,7 +590,8 @@ pub fn judged_by(kind: RecordKind) -> Judged {
         | RecordKind::Close
         | RecordKind::UnixConnect
         | RecordKind::FdReceive
-        | RecordKind::IoUringSetup => Judged::Otherwise,
+        | RecordKind::IoUringSetup
+        | RecordKind::IoUringSubmit => Judged::Otherwise,
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Call {
     pub place: u32,
     /// Whether it is a 32-bit call.
     pub narrow: bool,
+    /// What its records carry beside its member's flags: `FLAG_IO_URING` or 0.
+    pub flags: u16,
     /// Its arguments; the last two are no arguments.
     pub arguments: [u64; 8],
     /// What it returned: a negative errno on failure.
@@ -73,7 +75,7 @@ impl Call {
                     .map(|register| field::<u64, _>(regs, register))
             }
         };
-        Some(Self { task, member: *member, place, narrow, arguments, result: ctx.arg(1) })
+        Some(Self { task, member: *member, place, narrow, flags: 0, arguments, result: ctx.arg(1) })
     }
 
     /// The argument in that place; 0 where there is none.
@@ -119,7 +121,7 @@ impl Call {
             Who::of(self.task),
             self.member.session,
             self.member.exec_number,
-            member::record_flags(&self.member),
+            member::record_flags(&self.member) | self.flags,
         )
     }
 

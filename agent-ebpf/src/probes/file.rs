@@ -45,13 +45,10 @@ pub fn open_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadable> {
     const OPENAT2: u32 = SystemCall::place_of("openat2");
     const BY_HANDLE: u32 = SystemCall::place_of("open_by_handle_at");
     const O_CREAT_WRONLY: u64 = 0o101;
-    let (mut record, open) = begin(call, RecordKind::Open, scratch);
     if call.result >= 0 {
-        let Some(fold) = succeeded(open, call.file(call.result as u64)?, scratch)? else { return Ok(()) };
-        record.path(StringTag::Path, &fold.path)?;
-        announce(&mut record, fold.fold, open);
-        return Ok(());
+        return tell_open(call, call.result as u64, scratch);
     }
+    let (mut record, open) = begin(call, RecordKind::Open, scratch);
     let [first, second, third, ..] = call.arguments;
     let (directory_fd, name, flags) = match call.place {
         OPEN => (AT_FDCWD, first, second),
@@ -63,6 +60,12 @@ pub fn open_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadable> {
     open.key.errno = call.errno();
     open.key.access = access_of_flags(flags);
     failed(&mut record, open, call, scratch, directory_fd, name)
+}
+
+/// An open that made this descriptor.
+#[inline(always)]
+pub fn tell_open(call: &Call, fd: u64, scratch: *mut Scratch) -> Result<(), Unreadable> {
+    tell(call, RecordKind::Open, call.file(fd)?, scratch)
 }
 
 /// A file that was mapped, at the exit of the call: to be executed, or so that writing reaches it.
@@ -80,10 +83,10 @@ pub fn map_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadable> {
     }
     let Some((file, shared)) = mapped_file(call, flags, fd) else { return Ok(()) };
     if protection & PROT_EXEC != 0 {
-        mapped(call, RecordKind::MapExec, file, scratch)?;
+        tell(call, RecordKind::MapExec, file, scratch)?;
     }
     if protection & PROT_WRITE != 0 && shared {
-        mapped(call, RecordKind::MapWrite, file, scratch)?;
+        tell(call, RecordKind::MapWrite, file, scratch)?;
     }
     Ok(())
 }
@@ -146,8 +149,9 @@ extern "C" fn found_mapping(_task: *mut core::ffi::c_void, vma: *const core::ffi
     0
 }
 
+/// Tells of a file, or counts a repeat.
 #[inline(always)]
-fn mapped(call: &Call, kind: RecordKind, file: u64, scratch: *mut Scratch) -> Result<(), Unreadable> {
+fn tell(call: &Call, kind: RecordKind, file: u64, scratch: *mut Scratch) -> Result<(), Unreadable> {
     let (mut record, open) = begin(call, kind, scratch);
     let Some(fold) = succeeded(open, file, scratch)? else { return Ok(()) };
     record.path(StringTag::Path, &fold.path)?;

@@ -299,6 +299,7 @@ impl Attributor {
             session: id,
             provisional,
             new_session: true,
+            io_uring: false,
             process: root,
             tid: opened.tgid,
             exec_number: 1,

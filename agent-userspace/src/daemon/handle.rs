@@ -95,6 +95,9 @@ impl Pipeline {
                 self.push_composed(attributed.session, compose);
                 self.flush_process(head.process, None);
             }
+            Action::Open(open) if open.kind() == RecordKind::IoUringSubmit => {
+                self.record_operation(attributed.session, head, open, time);
+            }
             Action::Open(open) => self.record_open(attributed.session, head, open, time),
             Action::Socket(socket) => self.record_socket(attributed.session, head, socket, time),
             Action::Sent(sent) => self.record_sent(attributed.session, head, sent, time),
@@ -106,7 +109,11 @@ impl Pipeline {
 
     pub(super) fn compose(&self, session: u64, head: &Head, time: Timestamp, event: &str) -> Option<Compose> {
         let session = self.attributor.session(session)?;
-        Some(Compose::of(&self.attributor, session, head.process, head.tid, time, event))
+        let mut compose = Compose::of(&self.attributor, session, head.process, head.tid, time, event);
+        if head.io_uring {
+            compose.set("bailiwick.io_uring", true);
+        }
+        Some(compose)
     }
 
     pub(super) fn push_composed(&mut self, session: u64, compose: Option<Compose>) {
@@ -147,6 +154,7 @@ impl Pipeline {
             session,
             provisional: false,
             new_session: true,
+            io_uring: false,
             process: key,
             tid: key.tgid,
             exec_number: 0,
@@ -210,6 +218,7 @@ impl Pipeline {
             session,
             provisional: false,
             new_session: false,
+            io_uring: false,
             process: ProcessKey { tgid: row.tgid, start_boot_ns: row.start_boot_ns },
             tid: row.tgid,
             exec_number: 0,

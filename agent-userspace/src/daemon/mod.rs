@@ -21,6 +21,7 @@ mod gatekeeper;
 mod handle;
 mod judged;
 mod obey;
+mod operations;
 mod pipeline;
 mod sessions_file;
 mod sockets;

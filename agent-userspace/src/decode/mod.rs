@@ -8,7 +8,7 @@ mod file;
 pub(crate) mod network;
 mod process;
 
-use agent_common::record::{FLAG_NEW_SESSION, FLAG_PROVISIONAL, STRING_CUT};
+use agent_common::record::{FLAG_IO_URING, FLAG_NEW_SESSION, FLAG_PROVISIONAL, STRING_CUT};
 use agent_common::{RecordHeader, RecordKind, StringHeader, StringTag};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -37,6 +37,8 @@ pub struct Head {
     pub provisional: bool,
     /// Whether this exec opened that session.
     pub new_session: bool,
+    /// Whether it was done through an io_uring.
+    pub io_uring: bool,
     /// Who acted.
     pub process: ProcessKey,
     /// Which thread of it.
@@ -147,6 +149,7 @@ pub fn decode(record: &[u8]) -> Result<Event, DecodeError> {
         session: header.session,
         provisional: header.flags & FLAG_PROVISIONAL != 0,
         new_session: header.flags & FLAG_NEW_SESSION != 0,
+        io_uring: header.flags & FLAG_IO_URING != 0,
         process: ProcessKey { tgid: header.tgid, start_boot_ns: header.start_boot_ns },
         tid: header.tid,
         exec_number: header.exec_number,
@@ -157,9 +160,11 @@ pub fn decode(record: &[u8]) -> Result<Event, DecodeError> {
         RecordKind::Exec => Action::Exec(Box::new(process::exec(rest)?)),
         RecordKind::ExecFailed => Action::ExecFailed(process::exec_failed(rest)?),
         RecordKind::Exit => Action::Exit(process::exit(rest)?),
-        RecordKind::Open | RecordKind::MapExec | RecordKind::MapWrite | RecordKind::FdReceive => {
-            Action::Open(file::open(rest)?)
-        }
+        RecordKind::Open
+        | RecordKind::MapExec
+        | RecordKind::MapWrite
+        | RecordKind::FdReceive
+        | RecordKind::IoUringSubmit => Action::Open(file::open(rest)?),
         RecordKind::Connect
         | RecordKind::Accept
         | RecordKind::Bind

@@ -39,6 +39,7 @@ pub(super) fn do_all() -> i32 {
     names();
     files();
     privileges();
+    ring();
     network();
     processes();
     0
@@ -85,7 +86,42 @@ fn privileges() {
     call!(SYS_kexec_load, 0, 0, 0, WRONG);
     call!(SYS_keyctl, WRONG, 0, 0, 0, 0);
     call!(SYS_perf_event_open, 0, 0, -1, -1, 0);
-    call!(SYS_io_uring_setup, 0, 0);
+}
+
+/// One operation that does nothing.
+fn ring() {
+    let mut parameters = [0u8; PARAMETERS_BYTES];
+    let ring = call!(SYS_io_uring_setup, 1, parameters.as_mut_ptr());
+    let (Some(array), Some(tail)) = (offset(&parameters, SQ_ARRAY), offset(&parameters, SQ_TAIL)) else { return };
+    if ring < 0 {
+        return;
+    }
+    // SAFETY: both mappings are of the ring's own size or more, and the offsets those that the kernel has given; the entry
+    // is all zero, as mapped: the operation that does nothing.
+    unsafe {
+        let flags = libc::MAP_SHARED;
+        let queue = syscall(libc::SYS_mmap, 0, PAGE, libc::PROT_READ | libc::PROT_WRITE, flags, ring, 0);
+        let entries = syscall(libc::SYS_mmap, 0, PAGE, libc::PROT_READ | libc::PROT_WRITE, flags, ring, SQ_ENTRIES_AT);
+        if queue > 0 && entries > 0 {
+            let queue = std::ptr::with_exposed_provenance_mut::<u8>(queue.unsigned_abs() as usize);
+            queue.add(array).cast::<u32>().write_volatile(0);
+            queue.add(tail).cast::<u32>().write_volatile(1);
+            syscall(libc::SYS_io_uring_enter, ring, 1, 1, ENTER_GETEVENTS, 0, 0);
+        }
+        syscall(libc::SYS_close, ring);
+    }
+}
+
+// `struct io_uring_params`, and where the offsets of the submission queue's tail and array stand in it.
+const PARAMETERS_BYTES: usize = 120;
+const SQ_TAIL: usize = 44;
+const SQ_ARRAY: usize = 64;
+const SQ_ENTRIES_AT: u64 = 0x1000_0000;
+const ENTER_GETEVENTS: u32 = 1;
+
+fn offset(parameters: &[u8], at: usize) -> Option<usize> {
+    let bytes = parameters.get(at..at + 4)?;
+    Some(u32::from_ne_bytes(bytes.try_into().ok()?) as usize)
 }
 
 fn network() {

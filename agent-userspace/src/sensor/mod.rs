@@ -36,8 +36,13 @@ use crate::decode::{self, Event};
 const RECOGNITION: &[(&str, &str)] =
     &[("on_fork", "sched_process_fork"), ("on_exec", "sched_process_exec"), ("on_exit", "sched_process_exit")];
 /// The hooks that tax what every process on the host does, system calls above all: attached only while a session lives.
-const ARMED: &[(&str, &str)] =
-    &[("on_socket_state", "inet_sock_set_state"), ("on_signal", "signal_generate"), ("on_sys_exit", "sys_exit")];
+const ARMED: &[(&str, &str)] = &[
+    ("on_socket_state", "inet_sock_set_state"),
+    ("on_signal", "signal_generate"),
+    ("on_uring_submit", "io_uring_submit_req"),
+    ("on_uring_complete", "io_uring_complete"),
+    ("on_sys_exit", "sys_exit"),
+];
 /// The programs that `on_sys_exit` hands system calls over to, and the places they are found at.
 const HANDLERS: &[(&str, Route)] = &[
     ("handle_open", Route::Open),

@@ -66,7 +66,9 @@ pub fn send_message_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unrea
     const SENDMSG: u32 = SystemCall::place_of("sendmsg");
     let [_, messages, flags, flags_of_several, ..] = call.arguments;
     if call.place == SENDMSG {
-        return send(call, scratch, messages, flags);
+        // A descriptor that is none, or that another thread has closed, is no socket.
+        let Ok(file) = call.file(call.arguments[0]) else { return Ok(()) };
+        return send(call, scratch, file, messages, flags);
     }
     let left = if call.result > 0 { call.result as u32 } else { 1 };
     let mut walk = Walk { call, scratch, at: messages, flags: flags_of_several, left, failed: 0 };
@@ -97,13 +99,14 @@ fn each(walk: &mut Walk, most: u32, step: *const ()) -> Result<(), Unreadable> {
     if walk.failed == 0 { Ok(()) } else { Err(Unreadable) }
 }
 
+/// Tells of a message that was sent to an address; of one without it tells nothing.
 #[inline(always)]
-fn send(call: &Call, scratch: *mut Scratch, message: u64, flags: u64) -> Result<(), Unreadable> {
+pub fn send(call: &Call, scratch: *mut Scratch, file: u64, message: u64, flags: u64) -> Result<(), Unreadable> {
     let Ok(message) = Message::read(message, call.narrow) else { return Ok(()) };
     if message.name == 0 || message.name_len == 0 {
         return Ok(());
     }
-    sent(call, scratch, call.arguments[0], message.name, message.name_len, flags)
+    sent(call, scratch, file, message.name, message.name_len, flags)
 }
 
 /// How far one `struct mmsghdr` is from the next.
@@ -121,7 +124,8 @@ extern "C" fn send_next(_index: u64, walk: *mut Walk) -> i64 {
     walk.left -= 1;
     let at = walk.at;
     walk.at += stride(call);
-    if send(call, walk.scratch, at, walk.flags).is_err() {
+    let Ok(file) = call.file(call.arguments[0]) else { return 1 };
+    if send(call, walk.scratch, file, at, walk.flags).is_err() {
         walk.failed = 1;
     }
     0

@@ -20,7 +20,7 @@ use agent_common::file::Open;
 use agent_common::network::{Sent, Socket};
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 
-pub use self::messages::{receive_message_call, receive_messages_call, send_message_call};
+pub use self::messages::{receive_message_call, receive_messages_call, send, send_message_call};
 use super::calls::Call;
 use super::file::{announce, begin_key, count};
 use crate::kernel::hash::Hash;
@@ -64,12 +64,21 @@ pub fn socket_family_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unre
     let [first, second, third, fourth, fifth, sixth] = arguments;
     match which {
         SYS_SOCKET => made(call, scratch, first, second, third),
-        SYS_BIND => bound(call, scratch, first, second, third),
-        SYS_CONNECT => connected(call, scratch, first, second, third),
-        SYS_LISTEN => told_of(call, scratch, RecordKind::Listen, first),
-        SYS_ACCEPT | SYS_ACCEPT4 if call.result >= 0 => told_of(call, scratch, RecordKind::Accept, call.result as u64),
-        SYS_SENDTO if fifth != 0 => sent(call, scratch, first, fifth, sixth, fourth),
-        _ => Ok(()),
+        SYS_ACCEPT | SYS_ACCEPT4 if call.result < 0 => Ok(()),
+        SYS_SENDTO if fifth == 0 => Ok(()),
+        which => {
+            let fd = if matches!(which, SYS_ACCEPT | SYS_ACCEPT4) { call.result as u64 } else { first };
+            // A descriptor that is none, or that another thread has closed, is no socket.
+            let Ok(file) = call.file(fd) else { return Ok(()) };
+            match which {
+                SYS_BIND => bound(call, scratch, file, second, third),
+                SYS_CONNECT => connected(call, scratch, file, second, third),
+                SYS_LISTEN => tell_socket(call, scratch, RecordKind::Listen, file),
+                SYS_ACCEPT | SYS_ACCEPT4 => tell_socket(call, scratch, RecordKind::Accept, file),
+                SYS_SENDTO => sent(call, scratch, file, fifth, sixth, fourth),
+                _ => Ok(()),
+            }
+        }
     }
 }
 
@@ -133,10 +142,9 @@ fn empty(body: &mut Socket) {
     body.errno = 0;
 }
 
-/// A connect, at the exit of the call. A descriptor that is no socket connects nothing, and is not recorded.
+/// A connect that is over. A descriptor that is no socket connects nothing, and is not recorded.
 #[inline(always)]
-fn connected(call: &Call, scratch: *mut Scratch, fd: u64, address: u64, len: u64) -> Result<(), Unreadable> {
-    let Ok(file) = call.file(fd) else { return Ok(()) };
+pub fn connected(call: &Call, scratch: *mut Scratch, file: u64, address: u64, len: u64) -> Result<(), Unreadable> {
     let Some(sock) = sock_of(file)? else { return Ok(()) };
     let given = Address::read(address);
     match given.family {
@@ -187,8 +195,7 @@ fn vsock(call: &Call, scratch: *mut Scratch, given: &Address) -> Result<(), Unre
 
 /// A bind: the address is the socket's own, or, where it failed, as given.
 #[inline(always)]
-fn bound(call: &Call, scratch: *mut Scratch, fd: u64, address: u64, len: u64) -> Result<(), Unreadable> {
-    let Ok(file) = call.file(fd) else { return Ok(()) };
+fn bound(call: &Call, scratch: *mut Scratch, file: u64, address: u64, len: u64) -> Result<(), Unreadable> {
     let Some(sock) = sock_of(file)? else { return Ok(()) };
     let given = Address::read(address);
     if given.family == AF_UNIX {
@@ -210,8 +217,7 @@ fn bound(call: &Call, scratch: *mut Scratch, fd: u64, address: u64, len: u64) ->
 
 /// What a socket is now, told of as it is.
 #[inline(always)]
-fn told_of(call: &Call, scratch: *mut Scratch, kind: RecordKind, fd: u64) -> Result<(), Unreadable> {
-    let Ok(file) = call.file(fd) else { return Ok(()) };
+pub fn tell_socket(call: &Call, scratch: *mut Scratch, kind: RecordKind, file: u64) -> Result<(), Unreadable> {
     let Some(sock) = sock_of(file)? else { return Ok(()) };
     let (mut record, body) = Builder::begin::<Socket>(scratch, call.header(kind));
     if !describe(sock, body)? {
@@ -227,9 +233,8 @@ fn told_of(call: &Call, scratch: *mut Scratch, kind: RecordKind, fd: u64) -> Res
 
 /// What was sent to an address that the call gave; repeats are counted by address.
 #[inline(always)]
-fn sent(call: &Call, scratch: *mut Scratch, fd: u64, address: u64, len: u64, flags: u64) -> Result<(), Unreadable> {
+fn sent(call: &Call, scratch: *mut Scratch, file: u64, address: u64, len: u64, flags: u64) -> Result<(), Unreadable> {
     const MSG_FASTOPEN: u64 = 0x2000_0000;
-    let Ok(file) = call.file(fd) else { return Ok(()) };
     let Some(sock) = sock_of(file)? else { return Ok(()) };
     let given = Address::read(address);
     match given.family {
@@ -238,7 +243,7 @@ fn sent(call: &Call, scratch: *mut Scratch, fd: u64, address: u64, len: u64, fla
         _ => return Ok(()),
     }
     if flags & MSG_FASTOPEN != 0 {
-        return connected(call, scratch, fd, address, len);
+        return connected(call, scratch, file, address, len);
     }
     let (mut record, body) = Builder::begin::<Sent>(scratch, call.header(RecordKind::Send));
     if !describe(sock, &mut body.socket)? {

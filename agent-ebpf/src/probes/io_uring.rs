@@ -1,0 +1,215 @@
+//! io_uring: every operation, and what it does.
+//!
+//! Hooks: `tp_btf/io_uring_submit_req`, when an operation has been taken in and nothing of it has been done, and
+//! `tp_btf/io_uring_complete`, when its result is known. What makes a descriptor, or has one, is resolved at completion,
+//! from the kernel's own objects. What is done by a path is told of when it is submitted: the path stands in the kernel's
+//! own copy by then, which no thread can change, and is gone at completion. Worker and poll threads raise no fork event and
+//! carry no membership: theirs is their process's. Misses opens into the table of fixed files, which make no descriptor, and
+//! whether what was done by a path succeeded: that stands with the operation.
+
+use core::ffi::c_void;
+
+use agent_common::call::Act;
+use agent_common::file::Open;
+use agent_common::maps::LOSS_READ;
+use agent_common::record::FLAG_IO_URING;
+use agent_common::{RecordKind, StringTag};
+use aya_ebpf::bindings::task_struct;
+use aya_ebpf::helpers::bpf_get_current_task_btf;
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+
+use super::act::begin_act;
+use super::calls::Call;
+use super::file::{OpenFile, announce, begin_key, count, tell_open};
+use super::network::{connected, send, tell_socket};
+use crate::kernel::hash::Hash;
+use crate::kernel::offsets::{
+    CQE_RES, FILENAME_NAME, IO_CMD, IO_CONNECT_ADDR, IO_FILE, IO_LINK_NEW, IO_LINK_NEW_DFD, IO_LINK_OLD,
+    IO_LINK_OLD_DFD, IO_MKDIR_DFD, IO_MKDIR_NAME, IO_MSG, IO_OPCODE, IO_RENAME_NEW, IO_RENAME_NEW_DFD, IO_RENAME_OLD,
+    IO_RENAME_OLD_DFD, IO_UNLINK_DFD, IO_UNLINK_FLAGS, IO_UNLINK_NAME, TASK_GROUP_LEADER,
+};
+use crate::kernel::path::resolve;
+use crate::kernel::{Unreadable, field, read};
+use crate::maps::{SCRATCH_URING, Scratch};
+use crate::member;
+use crate::record::{Builder, Urgency, count_lost};
+
+// The numbers of operations: `enum io_uring_op`.
+const SENDMSG: u8 = 9;
+const ACCEPT: u8 = 13;
+const CONNECT: u8 = 16;
+const OPENAT: u8 = 18;
+const OPENAT2: u8 = 28;
+const RENAMEAT: u8 = 35;
+const UNLINKAT: u8 = 36;
+const MKDIRAT: u8 = 37;
+const SYMLINKAT: u8 = 38;
+const LINKAT: u8 = 39;
+const BIND: u8 = 56;
+const LISTEN: u8 = 57;
+
+/// The operation as a call of the process that submitted it; `None` where that is in no session.
+#[inline(always)]
+fn call(result: i64) -> Option<Call> {
+    // SAFETY: the helper takes nothing; a group leader is BTF-typed.
+    let (task, leader): (*mut task_struct, *mut task_struct) = unsafe {
+        let task: *mut task_struct = bpf_get_current_task_btf().cast();
+        (task, field(task, &TASK_GROUP_LEADER))
+    };
+    let member = match member::of(task) {
+        Some(member) => *member,
+        None => *member::of(leader)?,
+    };
+    Some(Call { task, member, place: 0, narrow: false, flags: FLAG_IO_URING, arguments: [0; 8], result })
+}
+
+/// An operation was taken in.
+#[btf_tracepoint(function = "io_uring_submit_req")]
+pub fn on_uring_submit(ctx: BtfTracePointContext) -> i32 {
+    let request: u64 = ctx.arg(0);
+    let Some(call) = call(0) else { return 0 };
+    let Some(scratch) = SCRATCH_URING.get_ptr_mut(0) else { return 0 };
+    let Ok(opcode) = read::<u8>(request, &IO_OPCODE) else { return 0 };
+    let command = request + IO_CMD.load();
+    let kind = match opcode {
+        UNLINKAT if removes_directory(command) => RecordKind::Rmdir,
+        UNLINKAT => RecordKind::Unlink,
+        RENAMEAT => RecordKind::Rename,
+        LINKAT => RecordKind::Link,
+        SYMLINKAT => RecordKind::Symlink,
+        MKDIRAT => RecordKind::Mkdir,
+        _ => return 0,
+    };
+    if names(&call, scratch, kind, command).is_err() {
+        count_lost(call.member.session, kind.to_wire(), LOSS_READ);
+    }
+    0
+}
+
+#[inline(always)]
+fn removes_directory(command: u64) -> bool {
+    const AT_REMOVEDIR: u32 = 0x200;
+    read::<u32>(command, &IO_UNLINK_FLAGS).is_ok_and(|flags| flags & AT_REMOVEDIR != 0)
+}
+
+/// What is done by a path, or by two.
+#[inline(always)]
+fn names(call: &Call, scratch: *mut Scratch, kind: RecordKind, command: u64) -> Result<(), Unreadable> {
+    let (mut record, _body): (Builder, &mut Act) = begin_act(call, kind.to_wire(), scratch);
+    let (first, second) = match kind {
+        RecordKind::Rename => (
+            (read::<u32>(command, &IO_RENAME_OLD_DFD)?, read(command, &IO_RENAME_OLD)?),
+            (read::<u32>(command, &IO_RENAME_NEW_DFD)?, read(command, &IO_RENAME_NEW)?),
+        ),
+        RecordKind::Link => (
+            (read::<u32>(command, &IO_LINK_OLD_DFD)?, read(command, &IO_LINK_OLD)?),
+            (read::<u32>(command, &IO_LINK_NEW_DFD)?, read(command, &IO_LINK_NEW)?),
+        ),
+        RecordKind::Symlink => ((read::<u32>(command, &IO_LINK_NEW_DFD)?, read(command, &IO_LINK_NEW)?), (0, 0)),
+        RecordKind::Mkdir => ((read::<u32>(command, &IO_MKDIR_DFD)?, read(command, &IO_MKDIR_NAME)?), (0, 0)),
+        _ => ((read::<u32>(command, &IO_UNLINK_DFD)?, read(command, &IO_UNLINK_NAME)?), (0, 0)),
+    };
+    add_name(&mut record, call, scratch, first)?;
+    add_name(&mut record, call, scratch, second)?;
+    if kind == RecordKind::Symlink {
+        let target: u64 = read(command, &IO_LINK_OLD)?;
+        record.kernel_string(StringTag::Text, read(target, &FILENAME_NAME)?)?;
+    }
+    record.emit(Urgency::Weighty);
+    Ok(())
+}
+
+/// Adds a path that stands in a `struct filename`; nothing where there is none.
+#[inline(always)]
+fn add_name(
+    record: &mut Builder,
+    call: &Call,
+    scratch: *mut Scratch,
+    (directory, filename): (u32, u64),
+) -> Result<(), Unreadable> {
+    if filename == 0 {
+        return Ok(());
+    }
+    let given = record.kernel_string(StringTag::Given, read(filename, &FILENAME_NAME)?)?;
+    if let Some(directory) = call.directory(u64::from(directory), given.first)? {
+        let path = resolve(directory, scratch)?;
+        record.path(StringTag::Directory, &path)?;
+    }
+    Ok(())
+}
+
+/// An operation was completed.
+#[btf_tracepoint(function = "io_uring_complete")]
+pub fn on_uring_complete(ctx: BtfTracePointContext) -> i32 {
+    let (request, cqe): (u64, *const c_void) = (ctx.arg(1), ctx.arg(2));
+    if request == 0 {
+        // The end of one that was told of already.
+        return 0;
+    }
+    // SAFETY: the completion is BTF-typed, and the offset is that of its field.
+    let result = i64::from(unsafe { field::<i32, _>(cqe, &CQE_RES) });
+    let Some(call) = call(result) else { return 0 };
+    let Some(scratch) = SCRATCH_URING.get_ptr_mut(0) else { return 0 };
+    let Ok(opcode) = read::<u8>(request, &IO_OPCODE) else { return 0 };
+    if submitted(&call, scratch, request, opcode).is_err() {
+        count_lost(call.member.session, RecordKind::IoUringSubmit.to_wire(), LOSS_READ);
+    }
+    if done(&call, scratch, request, opcode).is_err() {
+        let kind = if matches!(opcode, OPENAT | OPENAT2) { RecordKind::Open } else { RecordKind::Connect };
+        count_lost(call.member.session, kind.to_wire(), LOSS_READ);
+    }
+    0
+}
+
+/// The same as by a system call.
+#[inline(always)]
+fn done(call: &Call, scratch: *mut Scratch, request: u64, opcode: u8) -> Result<(), Unreadable> {
+    let command = request + IO_CMD.load();
+    match opcode {
+        OPENAT | OPENAT2 if call.result >= 0 => tell_open(call, call.result as u64, scratch),
+        ACCEPT if call.result >= 0 => match call.file(call.result as u64) {
+            Ok(file) => tell_socket(call, scratch, RecordKind::Accept, file),
+            Err(Unreadable) => Ok(()),
+        },
+        CONNECT => connected(call, scratch, read(request, &IO_FILE)?, read(command, &IO_CONNECT_ADDR)?, 0),
+        SENDMSG => send(call, scratch, read(request, &IO_FILE)?, read(command, &IO_MSG)?, 0),
+        BIND => tell_socket(call, scratch, RecordKind::Bind, read(request, &IO_FILE)?),
+        LISTEN => tell_socket(call, scratch, RecordKind::Listen, read(request, &IO_FILE)?),
+        _ => Ok(()),
+    }
+}
+
+/// The operation itself: repeats are counted by operation, file and errno.
+#[inline(always)]
+fn submitted(call: &Call, scratch: *mut Scratch, request: u64, opcode: u8) -> Result<(), Unreadable> {
+    let (mut record, open): (Builder, &mut Open) = Builder::begin(scratch, call.header(RecordKind::IoUringSubmit));
+    begin_key(call, RecordKind::IoUringSubmit, open);
+    let file: u64 = if matches!(opcode, OPENAT | OPENAT2) { 0 } else { read(request, &IO_FILE)? };
+    let mut hash = Hash::new();
+    hash.word(u64::from(opcode));
+    open.key.inode = 0;
+    open.key.device = 0;
+    open.key.flags = 0;
+    open.key.access = u32::from(opcode);
+    open.key.errno = call.errno();
+    if file == 0 {
+        open.key.path_hash = hash.finish();
+        if let Some(fold) = count(open) {
+            announce(&mut record, fold, open);
+        }
+        return Ok(());
+    }
+    let found = OpenFile::read(file)?;
+    let path = resolve(found.place, scratch)?;
+    hash.word(path.hash);
+    open.key.path_hash = hash.finish();
+    open.key.inode = found.inode;
+    open.key.device = found.device;
+    open.key.flags = found.flags;
+    if let Some(fold) = count(open) {
+        record.path(StringTag::Path, &path)?;
+        announce(&mut record, fold, open);
+    }
+    Ok(())
+}
