@@ -19,7 +19,7 @@ use super::args::{DEFAULT_RUNTIME_DIR, LiveArgs, Paths};
 use super::line::quoted;
 use super::live::{Hints, banner, start_agent, watch};
 use super::output::Output;
-use super::text::Palette;
+use super::text::{Palette, printable};
 use super::{CliError, GOOD};
 use crate::attribute::agent_like::agent_like;
 use crate::attribute::procfs::ProcFs;
@@ -86,6 +86,9 @@ pub(super) fn live(
     drop(core);
     running.stop();
     watched?;
+    let state = printable(&paths.state_dir.display().to_string()).into_owned();
+    // Whoever does not read it any more misses nothing: the command's exit code matters more.
+    let _ = output.text(&format!("The trail stays in {state}: start again to explain or show what is in it.\n"));
     Ok(u8::try_from(code.load(Ordering::Relaxed)).unwrap_or(1))
 }
 
