@@ -12,6 +12,7 @@ mod doctor;
 mod file;
 mod flood;
 mod gate;
+mod io_uring;
 mod network;
 mod process;
 mod session;
