@@ -65,10 +65,12 @@ pub enum Route {
     ReceiveMessage = 6,
     /// What comes with several messages.
     ReceiveMessages = 7,
+    /// Bytes read and written.
+    Transfer = 8,
 }
 
 /// How many routes there are.
-pub const ROUTES: u32 = 8;
+pub const ROUTES: u32 = 9;
 
 /// No argument, or no number.
 pub const NONE: u16 = 0xffff;
@@ -232,6 +234,21 @@ pub const CALLS: &[Call] = &[
     routed("mmap2", NONE, 192, Route::Map, RecordKind::MapExec).object(4),
     routed("mprotect", 10, 125, Route::Map, RecordKind::MapExec),
     routed("pkey_mprotect", 329, 380, Route::Map, RecordKind::MapExec),
+    // Files: bytes.
+    routed("read", 0, 3, Route::Transfer, RecordKind::Io),
+    routed("pread64", 17, 180, Route::Transfer, RecordKind::Io),
+    routed("readv", 19, 145, Route::Transfer, RecordKind::Io),
+    routed("preadv", 295, 333, Route::Transfer, RecordKind::Io),
+    routed("preadv2", 327, 378, Route::Transfer, RecordKind::Io),
+    routed("write", 1, 4, Route::Transfer, RecordKind::Io),
+    routed("pwrite64", 18, 181, Route::Transfer, RecordKind::Io),
+    routed("writev", 20, 146, Route::Transfer, RecordKind::Io),
+    routed("pwritev", 296, 334, Route::Transfer, RecordKind::Io),
+    routed("pwritev2", 328, 379, Route::Transfer, RecordKind::Io),
+    routed("sendfile", 40, 187, Route::Transfer, RecordKind::Io),
+    routed("sendfile64", NONE, 239, Route::Transfer, RecordKind::Io),
+    routed("splice", 275, 313, Route::Transfer, RecordKind::Io),
+    routed("copy_file_range", 326, 377, Route::Transfer, RecordKind::Io),
     // Processes.
     routed("execve", 59, 11, Route::ExecFailed, RecordKind::ExecFailed),
     routed("execveat", 322, 358, Route::ExecFailed, RecordKind::ExecFailed),

@@ -15,10 +15,10 @@ wire! {
         pub first_boot_ns: u64,
         /// 1 where the kernel side goes on counting the key, 0 where this record stands alone.
         pub folded: u32,
-        /// Zero.
-        pub reserved: u32,
-        /// Zero.
-        pub reserved_wide: u64,
+        /// 1 where it was a 32-bit call, in a count of system calls.
+        pub narrow: u32,
+        /// The bytes of this action, where it is one that moves some.
+        pub bytes: u64,
     }
 }
 
@@ -73,3 +73,5 @@ pub const OPEN_PIPE: u32 = 8;
 pub const OPEN_SOCKET: u32 = 16;
 /// An eventfd, a timerfd, a BPF map and the like: its path is the kernel's word for what it is.
 pub const OPEN_ANONYMOUS: u32 = 32;
+/// The file was reached through a mount of a part of its file system: a bind mount, or a container's.
+pub const OPEN_BOUND: u32 = 64;

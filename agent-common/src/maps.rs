@@ -146,9 +146,11 @@ wire! {
 
 wire! {
     /// A folded key's count. It only grows.
-    pub struct Fold [32] {
-        /// How many opens.
+    pub struct Fold [40] {
+        /// How many actions.
         pub total: u64,
+        /// How many bytes, where it counts such.
+        pub bytes: u64,
         /// The first, in nanoseconds after boot.
         pub first_boot_ns: u64,
         /// The last, in nanoseconds after boot.

@@ -149,6 +149,10 @@ kinds! {
     FdReceive = 41,
     /// An operation of an io_uring was completed: [`crate::file::Open`], with its number in the place of the access.
     IoUringSubmit = 42,
+    /// Bytes were read from a file, or written to it: [`crate::file::Open`].
+    Io = 43,
+    /// A system call was made: [`crate::file::Open`], with its number in the place of the access.
+    SyscallCount = 44,
 }
 
 /// Room for the counters that are kept by kind: one more than the highest number.
@@ -184,6 +188,8 @@ pub enum StringTag {
     Environment,
     /// What else the process gave in words: the target of a symbolic link, the name of a module.
     Text,
+    /// The object's path from the root of its file system, where it was reached through a mount of a part of it.
+    Within,
 }
 
 impl StringTag {
@@ -196,6 +202,7 @@ impl StringTag {
             Self::Arguments => 4,
             Self::Environment => 5,
             Self::Text => 6,
+            Self::Within => 7,
         }
     }
 
@@ -208,6 +215,7 @@ impl StringTag {
             4 => Some(Self::Arguments),
             5 => Some(Self::Environment),
             6 => Some(Self::Text),
+            7 => Some(Self::Within),
             _ => None,
         }
     }

@@ -23,7 +23,7 @@ pub struct Observation {
 }
 
 const OPEN_BLIND_SPOTS: &[&str] = &[
-    "a file is judged by the path in its own mount namespace; a chroot's view is not",
+    "a deny by a pattern does not hold for a hard link that the file had before; a deny by its full name does",
     "a descriptor that another thread replaces before the call returns is seen as its replacement",
 ];
 const FORK: &[&str] = &["bailiwick.child.tgid", "bailiwick.child.start_boot_ns"];
@@ -59,6 +59,7 @@ const OPEN: &[&str] = &[
     "[bailiwick.file.deleted]",
     "[bailiwick.file.internal]",
     "[bailiwick.file.unreachable]",
+    "[bailiwick.file.host_path]",
     "[bailiwick.file.found_open]",
     "[error.type]",
 ];
@@ -371,6 +372,25 @@ pub const OBSERVATIONS: &[Observation] = &[
         guarantee: "files mapped so that writing to memory writes to them; repeats counted exactly",
         blind_spots: MAP_BLIND_SPOTS,
     },
+    Observation {
+        event: "file.io",
+        family: "file",
+        grant: None,
+        attributes: &[
+            "file.path",
+            "bailiwick.file.access",
+            "bailiwick.file.bytes",
+            "bailiwick.file.device",
+            "bailiwick.file.inode",
+        ],
+        hook: "tp_btf/sys_exit, tp_btf/io_uring_complete",
+        guarantee: "exact calls and bytes by process, file and direction, whoever opened it; sendfile, splice and \
+                    copy_file_range name both files",
+        blind_spots: &[
+            "reads and writes of mapped memory are not counted",
+            "a file with several names is counted under the one it was first used by",
+        ],
+    },
     socket(
         "network.connect",
         Some("scope.network"),
@@ -467,6 +487,15 @@ pub const OBSERVATIONS: &[Observation] = &[
         blind_spots: &[],
     },
     Observation {
+        event: "syscall.count",
+        family: "file",
+        grant: None,
+        attributes: &["bailiwick.syscall", "bailiwick.syscall.number", "[bailiwick.syscall.abi]"],
+        hook: "tp_btf/sys_exit",
+        guarantee: "exact counts by process and number; only with `sensor.observe = \"full\"`",
+        blind_spots: &["calls that never return"],
+    },
+    Observation {
         event: "io_uring.submit",
         family: "io_uring",
         grant: None,
@@ -533,6 +562,8 @@ pub fn event_of(kind: RecordKind) -> &'static str {
         RecordKind::Perf => "privilege.perf",
         RecordKind::IoUringSetup => "io_uring.setup",
         RecordKind::IoUringSubmit => "io_uring.submit",
+        RecordKind::Io => "file.io",
+        RecordKind::SyscallCount => "syscall.count",
     }
 }
 
@@ -591,7 +622,9 @@ pub fn judged_by(kind: RecordKind) -> Judged {
         | RecordKind::UnixConnect
         | RecordKind::FdReceive
         | RecordKind::IoUringSetup
-        | RecordKind::IoUringSubmit => Judged::Otherwise,
+        | RecordKind::IoUringSubmit
+        | RecordKind::Io
+        | RecordKind::SyscallCount => Judged::Otherwise,
     }
 }
 

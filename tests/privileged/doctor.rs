@@ -5,9 +5,55 @@ use bailiwick_tests::instance::Instance;
 use bailiwick_tests::requirement::Requirement::Tier2;
 use bailiwick_tests::requirement::require;
 
-/// What is observed on any kernel that the tests run on.
-const OBSERVED: [&str; 6] =
-    ["process.fork", "process.exec", "process.exit", "file.open", "file.create", "network.connect"];
+/// What is observed on any kernel that the tests run on: the contract's list, but for names of hosts.
+const OBSERVED: [&str; 43] = [
+    "process.fork",
+    "process.exec",
+    "process.exit",
+    "file.open",
+    "file.create",
+    "file.unlink",
+    "file.rename",
+    "file.link",
+    "file.symlink",
+    "file.mkdir",
+    "file.rmdir",
+    "file.truncate",
+    "file.chmod",
+    "file.chown",
+    "file.xattr",
+    "file.mount",
+    "file.map_exec",
+    "file.map_write",
+    "file.io",
+    "network.connect",
+    "network.send",
+    "network.bind",
+    "network.listen",
+    "network.accept",
+    "network.close",
+    "network.raw",
+    "network.netlink",
+    "unix.connect",
+    "fd.receive",
+    "privilege.ptrace",
+    "privilege.signal",
+    "privilege.setid",
+    "privilege.capset",
+    "privilege.namespace",
+    "privilege.bpf",
+    "privilege.module",
+    "privilege.kexec",
+    "privilege.keyctl",
+    "privilege.memfd",
+    "privilege.perf",
+    "io_uring.setup",
+    "io_uring.submit",
+    "syscall.count",
+];
+
+/// The page of events.
+const PAGE: &str = include_str!("../../docs/events.md");
 
 #[test]
 fn doctor_names_the_hook_and_the_blind_spots_of_each_observation() {
@@ -18,11 +64,17 @@ fn doctor_names_the_hook_and_the_blind_spots_of_each_observation() {
     let doctor = instance.json("doctor --json");
     assert_eq!(doctor["tier"], 2, "{doctor}");
     let observations = doctor["observations"].as_array().unwrap();
+    let named: Vec<&str> = observations.iter().filter_map(|observation| observation["event"].as_str()).collect();
+    let documented: Vec<&str> =
+        PAGE.lines().filter_map(|line| line.strip_prefix("## ")).filter(|name| name.contains('.')).collect();
+    assert_eq!(documented, named, "docs/events.md and doctor");
+    assert_eq!(named.len(), OBSERVED.len(), "{named:?}");
     for event in OBSERVED {
         let found = observations.iter().find(|observation| observation["event"] == event);
         let observation = found.unwrap_or_else(|| panic!("{event} is missing: {doctor}"));
         let hook = observation["hook"].as_str().unwrap_or_default();
         assert!(hook.contains("tp_btf"), "{event}: {observation}");
+        assert_eq!(observation["working"], true, "{event}: {observation}");
         assert!(observation["guarantee"].as_str().is_some_and(|text| !text.is_empty()), "{event}: {observation}");
         assert!(observation["blind_spots"].is_array(), "{event}: {observation}");
     }

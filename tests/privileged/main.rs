@@ -9,6 +9,7 @@ mod calls;
 mod config;
 mod deeds;
 mod doctor;
+mod evasions;
 mod file;
 mod flood;
 mod gate;

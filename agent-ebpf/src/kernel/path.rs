@@ -123,16 +123,23 @@ fn try_step(walk: &mut Walk) -> Result<End, Unreadable> {
 /// Writes the absolute path of a place into the scratch buffer.
 #[inline(always)]
 pub fn resolve(place: Place, scratch: *mut Scratch) -> Result<Resolved, Unreadable> {
+    walk(place, read(place.mnt, &VFSMOUNT_ROOT)?, scratch)
+}
+
+/// Writes the path of a place from the root of its file system into the scratch buffer. It begins with two slashes more:
+/// the root's own name is one.
+#[inline(always)]
+pub fn resolve_within(place: Place, scratch: *mut Scratch) -> Result<Resolved, Unreadable> {
+    const NO_MOUNT_ENDS_IT: u64 = 0;
+    walk(place, NO_MOUNT_ENDS_IT, scratch)
+}
+
+#[inline(always)]
+fn walk(place: Place, root: u64, scratch: *mut Scratch) -> Result<Resolved, Unreadable> {
     // SAFETY: `scratch` is a map's value.
     let path = unsafe { core::ptr::addr_of_mut!((*scratch).path) }.cast::<u8>();
-    let mut walk = Walk {
-        mnt: place.mnt,
-        root: read(place.mnt, &VFSMOUNT_ROOT)?,
-        dentry: place.dentry,
-        path,
-        start: PATH_BYTES as u32,
-        end: End::NotYet,
-    };
+    let mut walk =
+        Walk { mnt: place.mnt, root, dentry: place.dentry, path, start: PATH_BYTES as u32, end: End::NotYet };
     // SAFETY: `step` takes a `Walk`, and the walk outlives the loop.
     unsafe {
         bpf_loop(MOST_STEPS, step as *const () as *mut c_void, core::ptr::addr_of_mut!(walk).cast(), NO_STEP);
@@ -168,4 +175,11 @@ pub fn is_internal(mnt: u64) -> Result<bool, Unreadable> {
     const HIGHEST_ERROR: u64 = 4_095;
     let namespace: u64 = read_at(mnt - MOUNT_MNT.load() + MOUNT_NS.load())?;
     Ok(namespace == 0 || namespace > u64::MAX - HIGHEST_ERROR)
+}
+
+/// Whether a mount shows only a part of its file system, whose root that is.
+#[inline(always)]
+pub fn is_bound(mnt: u64, file_system_root: u64) -> Result<bool, Unreadable> {
+    let root: u64 = read(mnt, &VFSMOUNT_ROOT)?;
+    Ok(root != file_system_root)
 }

@@ -9,6 +9,7 @@
 
 use core::hint::black_box;
 
+use aya_ebpf::Global;
 use aya_ebpf::bindings::task_struct;
 use aya_ebpf::helpers::bpf_get_current_task_btf;
 use aya_ebpf::macros::btf_tracepoint;
@@ -240,9 +241,29 @@ fn place(number: usize, narrow: bool) -> u32 {
     u32::from(unsafe { *table.add(number) })
 }
 
+/// Not 0: every system call of a member is counted by its number.
+#[unsafe(no_mangle)]
+static COUNT_CALLS: Global<u64> = Global::new(0);
+
+/// Counts any system call of a member.
+#[inline(always)]
+fn count_any(ctx: &BtfTracePointContext) {
+    let regs: *const core::ffi::c_void = ctx.arg(0);
+    // SAFETY: `regs` is BTF-typed, and the offset is that of its field; the helper takes nothing.
+    let (number, task): (u64, *mut task_struct) = unsafe { (field(regs, &REGS_AX), bpf_get_current_task_btf().cast()) };
+    let Some(member) = member::of(task) else { return };
+    let Some(scratch) = SCRATCH_CALL.get_ptr_mut(0) else { return };
+    let narrow = is_compat(task);
+    let call = Call { task, member: *member, place: 0, narrow, flags: 0, arguments: [0; 8], result: 0 };
+    file::count_call(&call, number as u32, scratch);
+}
+
 /// The exit of any system call.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn on_sys_exit(ctx: BtfTracePointContext) -> i32 {
+    if COUNT_CALLS.load() != 0 {
+        count_any(&ctx);
+    }
     let Some(number) = number(ctx.arg(0)) else { return 0 };
     // SAFETY: the helper takes nothing.
     let task: *mut task_struct = unsafe { bpf_get_current_task_btf() }.cast();
@@ -291,6 +312,8 @@ handlers! {
     handle_act: act::act;
     /// `Route::Map`.
     handle_map: file::map_call;
+    /// `Route::Transfer`.
+    handle_transfer: file::transfer_call;
     /// `Route::SendMessage`.
     handle_send_message: network::send_message_call;
     /// `Route::ReceiveMessage`.

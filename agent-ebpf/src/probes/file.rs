@@ -1,4 +1,4 @@
-//! Files: open, create, and map.
+//! Files: open, create, map, and the bytes read and written.
 //!
 //! Hook: `tp_btf/sys_exit` of `open`, `openat`, `openat2`, `creat` and `open_by_handle_at`. One that succeeded is resolved
 //! from the descriptor it returned, through every mount: the file really opened, whatever the path argument said. One that
@@ -9,8 +9,8 @@ use core::ptr::addr_of_mut;
 
 use agent_common::call::Call as SystemCall;
 use agent_common::file::{
-    ACCESS_CREATED, ACCESS_PATH, ACCESS_READ, ACCESS_WRITE, OPEN_ANONYMOUS, OPEN_INTERNAL, OPEN_NAMELESS, OPEN_PIPE,
-    OPEN_SOCKET, OPEN_UNREACHABLE, Open,
+    ACCESS_CREATED, ACCESS_PATH, ACCESS_READ, ACCESS_WRITE, OPEN_ANONYMOUS, OPEN_BOUND, OPEN_INTERNAL, OPEN_NAMELESS,
+    OPEN_PIPE, OPEN_SOCKET, OPEN_UNREACHABLE, Open,
 };
 use agent_common::maps::{Fold, LOSS_ANNOUNCE};
 use agent_common::{RecordKind, StringTag};
@@ -20,9 +20,10 @@ use aya_ebpf::helpers::generated::{bpf_find_vma, bpf_probe_read_user};
 use super::calls::{AT_FDCWD, Call};
 use crate::kernel::hash::Hash;
 use crate::kernel::offsets::{
-    FILE_INODE, FILE_MODE, FILE_PATH_DENTRY, FILE_PATH_MNT, INODE_INO, INODE_SB, SB_DEV, SB_MAGIC, VMA_FILE, VMA_FLAGS,
+    FILE_INODE, FILE_MODE, FILE_PATH_DENTRY, FILE_PATH_MNT, INODE_INO, INODE_MODE, INODE_SB, SB_DEV, SB_MAGIC, SB_ROOT,
+    VMA_FILE, VMA_FLAGS,
 };
-use crate::kernel::path::{Place, Resolved, is_internal, is_nameless, resolve};
+use crate::kernel::path::{Place, Resolved, is_bound, is_internal, is_nameless, resolve, resolve_within};
 use crate::kernel::task::Who;
 use crate::kernel::{Unreadable, field, read};
 use crate::maps::{FOLDED, Scratch, fetch_add};
@@ -155,8 +156,91 @@ fn tell(call: &Call, kind: RecordKind, file: u64, scratch: *mut Scratch) -> Resu
     let (mut record, open) = begin(call, kind, scratch);
     let Some(fold) = succeeded(open, file, scratch)? else { return Ok(()) };
     record.path(StringTag::Path, &fold.path)?;
+    add_within(&mut record, open, file, scratch)?;
     announce(&mut record, fold.fold, open);
     Ok(())
+}
+
+/// Adds where a file lies in its file system, where its path may not tell.
+#[inline(always)]
+fn add_within(record: &mut Builder, open: &Open, file: u64, scratch: *mut Scratch) -> Result<(), Unreadable> {
+    if open.key.flags & OPEN_BOUND != 0 {
+        let place = Place { mnt: read(file, &FILE_PATH_MNT)?, dentry: read(file, &FILE_PATH_DENTRY)? };
+        let path = resolve_within(place, scratch)?;
+        record.path(StringTag::Within, &path)?;
+    }
+    Ok(())
+}
+
+/// Bytes that a call read or wrote.
+#[inline(always)]
+pub fn transfer_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadable> {
+    const FIRST_WRITE: u32 = SystemCall::place_of("write");
+    const SENDFILE: u32 = SystemCall::place_of("sendfile");
+    const SENDFILE64: u32 = SystemCall::place_of("sendfile64");
+    const SPLICE: u32 = SystemCall::place_of("splice");
+    const COPY: u32 = SystemCall::place_of("copy_file_range");
+    if call.result <= 0 {
+        return Ok(());
+    }
+    let [first, second, third, ..] = call.arguments;
+    let (from, to) = match call.place {
+        SENDFILE | SENDFILE64 => (Some(second), Some(first)),
+        SPLICE | COPY => (Some(first), Some(third)),
+        // The table has the calls that read before those that write.
+        place if place >= FIRST_WRITE => (None, Some(first)),
+        _ => (Some(first), None),
+    };
+    for (fd, access) in [(from, ACCESS_READ), (to, ACCESS_WRITE)] {
+        if let Some(fd) = fd
+            && let Ok(file) = call.file(fd)
+        {
+            transferred(call, file, access, scratch)?;
+        }
+    }
+    Ok(())
+}
+
+/// Counts what was read from a file or written to it. Pipes, sockets and devices are no files that keep anything.
+#[inline(always)]
+pub fn transferred(call: &Call, file: u64, access: u32, scratch: *mut Scratch) -> Result<(), Unreadable> {
+    const S_IFMT: u16 = 0o170_000;
+    const S_IFREG: u16 = 0o100_000;
+    let inode: u64 = read(file, &FILE_INODE)?;
+    if read::<u16>(inode, &INODE_MODE)? & S_IFMT != S_IFREG {
+        return Ok(());
+    }
+    let sb: u64 = read(inode, &INODE_SB)?;
+    let (mut record, open) = begin(call, RecordKind::Io, scratch);
+    open.key.inode = read(inode, &INODE_INO)?;
+    open.key.device = read(sb, &SB_DEV)?;
+    open.key.access = access;
+    open.key.errno = 0;
+    // By whatever name: to resolve it each time would cost more than the call.
+    open.key.path_hash = 0;
+    open.key.flags = 0;
+    open.bytes = call.result as u64;
+    let Some(fold) = count(open) else { return Ok(()) };
+    let path = resolve(OpenFile::read(file)?.place, scratch)?;
+    record.path(StringTag::Path, &path)?;
+    announce(&mut record, fold, open);
+    Ok(())
+}
+
+/// Counts a system call by its number.
+#[inline(always)]
+pub fn count_call(call: &Call, number: u32, scratch: *mut Scratch) {
+    let (mut record, open) = begin(call, RecordKind::SyscallCount, scratch);
+    open.key.inode = 0;
+    open.key.device = 0;
+    open.key.access = number;
+    open.key.errno = 0;
+    open.key.path_hash = 0;
+    open.key.flags = u32::from(call.narrow);
+    open.narrow = u32::from(call.narrow);
+    if let Some(fold) = count(open) {
+        announce(&mut record, fold, open);
+    }
 }
 
 /// A descriptor that came from another process: each is told of, none is counted.
@@ -168,6 +252,7 @@ pub fn received(call: &Call, fd: u64, scratch: *mut Scratch) -> Result<(), Unrea
     let path = name_file(open, file, scratch)?;
     alone(open);
     record.path(StringTag::Path, &path)?;
+    add_within(&mut record, open, file, scratch)?;
     record.emit(Urgency::Weighty);
     Ok(())
 }
@@ -189,8 +274,8 @@ pub fn begin_key(call: &Call, kind: RecordKind, open: &mut Open) {
     open.key.exec_number = call.member.exec_number;
     open.key.kind = u32::from(kind.to_wire());
     open.key.reserved = 0;
-    open.reserved = 0;
-    open.reserved_wide = 0;
+    open.narrow = 0;
+    open.bytes = 0;
 }
 
 /// A file as the kernel holds it open.
@@ -220,6 +305,8 @@ impl OpenFile {
         }
         if is_internal(place.mnt)? {
             flags |= OPEN_INTERNAL | kind_of_internal(read(sb, &SB_MAGIC)?);
+        } else if is_bound(place.mnt, read(sb, &SB_ROOT)?)? {
+            flags |= OPEN_BOUND;
         }
         Ok(Self {
             place,
@@ -348,7 +435,7 @@ pub fn count(open: &mut Open) -> Option<*mut Fold> {
     let mut fold = FOLDED.get_ptr_mut(&open.key);
     if fold.is_none() {
         // Another processor may have been quicker: then this fails, as it should. So it does in a full table.
-        let new = Fold { total: 0, first_boot_ns: now, last_boot_ns: now, announced: 0 };
+        let new = Fold { total: 0, bytes: 0, first_boot_ns: now, last_boot_ns: now, announced: 0 };
         let _ = FOLDED.insert(&open.key, &new, BPF_NOEXIST);
         fold = FOLDED.get_ptr_mut(&open.key);
     }
@@ -359,6 +446,9 @@ pub fn count(open: &mut Open) -> Option<*mut Fold> {
     // SAFETY: `fold` points into the map.
     unsafe {
         open.total = fetch_add(addr_of_mut!((*fold).total), 1) + 1;
+        if open.bytes != 0 {
+            fetch_add(addr_of_mut!((*fold).bytes), open.bytes);
+        }
         (*fold).last_boot_ns = now;
         if (*fold).announced != 0 {
             return None;

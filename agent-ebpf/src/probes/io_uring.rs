@@ -10,7 +10,7 @@
 use core::ffi::c_void;
 
 use agent_common::call::Act;
-use agent_common::file::Open;
+use agent_common::file::{ACCESS_READ, ACCESS_WRITE, Open};
 use agent_common::maps::LOSS_READ;
 use agent_common::record::FLAG_IO_URING;
 use agent_common::{RecordKind, StringTag};
@@ -21,7 +21,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 
 use super::act::begin_act;
 use super::calls::Call;
-use super::file::{OpenFile, announce, begin_key, count, tell_open};
+use super::file::{OpenFile, announce, begin_key, count, tell_open, transferred};
 use super::network::{connected, send, tell_socket};
 use crate::kernel::hash::Hash;
 use crate::kernel::offsets::{
@@ -36,10 +36,16 @@ use crate::member;
 use crate::record::{Builder, Urgency, count_lost};
 
 // The numbers of operations: `enum io_uring_op`.
+const READV: u8 = 1;
+const WRITEV: u8 = 2;
+const READ_FIXED: u8 = 4;
+const WRITE_FIXED: u8 = 5;
 const SENDMSG: u8 = 9;
 const ACCEPT: u8 = 13;
 const CONNECT: u8 = 16;
 const OPENAT: u8 = 18;
+const READ: u8 = 22;
+const WRITE: u8 = 23;
 const OPENAT2: u8 = 28;
 const RENAMEAT: u8 = 35;
 const UNLINKAT: u8 = 36;
@@ -174,6 +180,12 @@ fn done(call: &Call, scratch: *mut Scratch, request: u64, opcode: u8) -> Result<
         },
         CONNECT => connected(call, scratch, read(request, &IO_FILE)?, read(command, &IO_CONNECT_ADDR)?, 0),
         SENDMSG => send(call, scratch, read(request, &IO_FILE)?, read(command, &IO_MSG)?, 0),
+        READV | READ_FIXED | READ if call.result > 0 => {
+            transferred(call, read(request, &IO_FILE)?, ACCESS_READ, scratch)
+        }
+        WRITEV | WRITE_FIXED | WRITE if call.result > 0 => {
+            transferred(call, read(request, &IO_FILE)?, ACCESS_WRITE, scratch)
+        }
         BIND => tell_socket(call, scratch, RecordKind::Bind, read(request, &IO_FILE)?),
         LISTEN => tell_socket(call, scratch, RecordKind::Listen, read(request, &IO_FILE)?),
         _ => Ok(()),

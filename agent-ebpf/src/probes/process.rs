@@ -22,7 +22,7 @@ use crate::kernel::offsets::{
     SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE, TASK_CRED, TASK_EXIT_CODE, TASK_FS, TASK_GROUP_LEADER,
     TASK_LOGINUID, TASK_MM, TASK_SIGNAL,
 };
-use crate::kernel::path::{Place, is_nameless, resolve};
+use crate::kernel::path::{Place, is_internal, is_nameless, resolve};
 use crate::kernel::task::{Who, parent};
 use crate::kernel::{Unreadable, field};
 use crate::maps::{ENVIRONMENT, EXECUTABLES, MEMBER, OPENED, SCRATCH_EXEC, Scratch, State, USERS, new_session};
@@ -187,7 +187,7 @@ fn report_exec(
     if filename != interp {
         flags |= EXEC_INTERPRETED;
     }
-    if is_nameless(place.dentry)? {
+    if is_nameless(place.dentry)? || is_internal(place.mnt)? {
         flags |= EXEC_NAMELESS;
     }
     let new = member.session != session_before;

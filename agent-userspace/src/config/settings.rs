@@ -42,9 +42,9 @@ pub enum Idle {
 /// How much the sensor observes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observe {
-    /// What scopes judge.
+    /// All but counts of system calls.
     Default,
-    /// All there is.
+    /// These too.
     Full,
 }
 

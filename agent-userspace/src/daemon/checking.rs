@@ -38,7 +38,7 @@ impl Pipeline {
             self.gate.set_attached(false);
         }
         match performed {
-            Ok(()) => self.tell_of_check(&not_working(&seen)),
+            Ok(()) => self.tell_of_check(&not_working(&seen, self.config.settings.sensor.observe)),
             Err(why) => {
                 error!(why, "the hooks could not be checked");
                 self.view.lock().problems.insert("hooks", format!("the hooks could not be checked: {why}"));

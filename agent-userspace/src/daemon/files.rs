@@ -1,17 +1,20 @@
 //! A file as the kernel knows it: not by what `stat` gives, which on overlays and some other file systems is another device,
 //! but by the mount's own.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
 
 /// The device (major << 20 | minor) and the inode of the file that a path leads to.
 ///
 /// # Errors
 /// There is none, or `/proc` does not say.
 pub(super) fn kernel_id(path: &Path) -> io::Result<(u32, u64)> {
-    let file = File::open(path)?;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty())?;
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     parse(&info, &mounts).ok_or_else(|| io::Error::other("/proc does not say which file it is"))

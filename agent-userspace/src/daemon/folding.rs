@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use agent_common::file::OpenKey;
 use agent_common::maps::Fold;
 
+use super::counted::BYTES;
 use crate::decode::ProcessKey;
 use crate::entry::{Draft, Timestamp};
 
@@ -16,6 +17,7 @@ use crate::entry::{Draft, Timestamp};
 #[derive(Clone, Debug)]
 struct Reported {
     total: u64,
+    bytes: u64,
     last: Timestamp,
     /// The entry that announced it; `None` while it has not been.
     announced: Option<Draft>,
@@ -44,12 +46,19 @@ impl Folding {
     /// when another record has said as much.
     pub(super) fn announce(&mut self, key: OpenKey, total: u64, mut draft: Draft) -> Option<Draft> {
         let keys = self.keys.entry(process(&key)).or_default();
-        let known = keys.entry(key).or_insert(Reported { total: 0, last: draft.time, announced: None });
+        let known = keys.entry(key).or_insert(Reported { total: 0, bytes: 0, last: draft.time, announced: None });
         draft.count = total.saturating_sub(known.total);
         known.total = known.total.max(total);
         known.last = draft.time;
         known.announced.get_or_insert_with(|| draft.clone());
         (draft.count > 0).then_some(draft)
+    }
+
+    /// A key is told of by its flushes alone: says what an entry of it says.
+    pub(super) fn hold(&mut self, key: OpenKey, draft: Draft) {
+        let keys = self.keys.entry(process(&key)).or_default();
+        let known = keys.entry(key).or_insert(Reported { total: 0, bytes: 0, last: draft.time, announced: None });
+        known.announced.get_or_insert(draft);
     }
 
     /// The keys of a process, of one that has exec'd those before that exec.
@@ -67,8 +76,12 @@ impl Folding {
             return None;
         }
         let time = wall(fold.last_boot_ns).max(known.last);
-        let draft = Draft { time, count, first_time: Some(known.last), ..announced.clone() };
+        let mut draft = Draft { time, count, first_time: Some(known.last), ..announced.clone() };
+        if let Some(bytes) = draft.attributes.get_mut(BYTES) {
+            *bytes = fold.bytes.saturating_sub(known.bytes).into();
+        }
         known.total = fold.total;
+        known.bytes = fold.bytes;
         known.last = time;
         Some(draft)
     }
@@ -79,12 +92,18 @@ impl Folding {
         let mut lost: BTreeMap<(u64, u32), Unannounced> = BTreeMap::new();
         for (key, fold) in folds {
             let keys = self.keys.entry(process(key)).or_default();
-            let known = keys.entry(*key).or_insert(Reported { total: 0, last: Timestamp::default(), announced: None });
+            let known = keys.entry(*key).or_insert(Reported {
+                total: 0,
+                bytes: 0,
+                last: Timestamp::default(),
+                announced: None,
+            });
             let more = fold.total.saturating_sub(known.total);
             if known.announced.is_some() || more == 0 {
                 continue;
             }
             known.total = fold.total;
+            known.bytes = fold.bytes;
             let sum = lost.entry((key.session, key.kind)).or_insert(Unannounced {
                 lost: 0,
                 from_boot_ns: fold.first_boot_ns,
@@ -128,7 +147,7 @@ mod tests {
     }
 
     fn fold(total: u64) -> Fold {
-        Fold { total, first_boot_ns: 10, last_boot_ns: 20, announced: 1 }
+        Fold { total, bytes: 0, first_boot_ns: 10, last_boot_ns: 20, announced: 1 }
     }
 
     fn draft() -> Draft {

@@ -9,9 +9,10 @@ use super::clock::boot_ns;
 use super::drafts::{Compose, gap, normalised, script, uncounted_gap};
 use super::gatekeeper::Passage;
 use super::pipeline::Pipeline;
+use super::places::{DeniedFiles, HostMounts};
 use crate::attribute::{Attributed, Process};
 use crate::decode::{self, Action, Event, Exec, ExecFailed, Head, Open, ProcessKey, Text};
-use crate::entry::{Draft, Gap, Timestamp};
+use crate::entry::{Draft, Gap, ReasonKind, Timestamp, Verdict};
 use crate::observation::event_of;
 use crate::scope::{self, Access, SeenPath, judge_for};
 use crate::sensor::OpenFile;
@@ -95,10 +96,12 @@ impl Pipeline {
                 self.push_composed(attributed.session, compose);
                 self.flush_process(head.process, None);
             }
-            Action::Open(open) if open.kind() == RecordKind::IoUringSubmit => {
-                self.record_operation(attributed.session, head, open, time);
-            }
-            Action::Open(open) => self.record_open(attributed.session, head, open, time),
+            Action::Open(open) => match open.kind() {
+                RecordKind::IoUringSubmit => self.record_operation(attributed.session, head, open, time),
+                RecordKind::Io => self.record_transfer(attributed.session, head, open, time),
+                RecordKind::SyscallCount => self.record_call_count(attributed.session, head, open, time),
+                _ => self.record_open(attributed.session, head, open, time),
+            },
             Action::Socket(socket) => self.record_socket(attributed.session, head, socket, time),
             Action::Sent(sent) => self.record_sent(attributed.session, head, sent, time),
             Action::Closed(closed) => self.record_closed(attributed.session, head, closed, time),
@@ -138,6 +141,7 @@ impl Pipeline {
             self.announce_delegation(attributed.session, head.process, time, attributed.before.as_ref());
         }
         self.live_sessions.note(self.attributor.sessions());
+        self.look_at_files();
         self.watch_from(attributed.session, head.time_boot_ns);
     }
 
@@ -259,6 +263,7 @@ impl Pipeline {
             script: script.as_ref().map(|path| SeenPath { bytes: path, cut: exec.given.cut }),
         };
         self.judge(session, &mut compose, &action, None);
+        self.judge_identity(session, &mut compose, exec.device, exec.inode);
         self.push(session, compose.draft);
     }
 
@@ -288,7 +293,7 @@ impl Pipeline {
         // What is mapped to be executed was judged when it was opened, and is no program. A pipe, a socket, a memfd has no
         // name that a grant could have.
         if kind != RecordKind::MapExec && open.flags & OPEN_INTERNAL == 0 {
-            self.judge_file(session, &mut compose, &path, open.key.access, errno);
+            self.judge_open(session, &mut compose, open, &path, errno);
         }
         self.push_counted(session, open, compose.draft);
     }
@@ -301,9 +306,53 @@ impl Pipeline {
         }
     }
 
+    /// Looks where files lie and which are denied. A host on which one session alone lives has the mounts that it had before.
+    pub(super) fn look_at_files(&mut self) {
+        self.denied = DeniedFiles::of(&self.config);
+        if self.attributor.sessions().count() <= 1 {
+            self.mounts = HostMounts::now();
+        }
+    }
+
     fn judge_file(&self, session: u64, compose: &mut Compose, path: &Text, access: u32, errno: Option<u32>) {
         let action = scope::Action::File { path: seen(path), access: access_of(access) };
         self.judge(session, compose, &action, errno);
+    }
+
+    /// Judges an open by the path that the session sees, and by those that the host does: a deny on any denies, and through
+    /// a mount that the host did not have, the host's own path must be granted.
+    fn judge_open(&self, session: u64, compose: &mut Compose, open: &Open, path: &Text, errno: Option<u32>) {
+        self.judge_file(session, compose, path, open.key.access, errno);
+        if let Some(within) = &open.within {
+            let hosts = self.mounts.paths(open.key.device, &within.bytes);
+            let is_the_hosts = hosts.is_empty() || hosts.contains(&path.bytes);
+            if !is_the_hosts && let Some(host) = hosts.first() {
+                compose.bytes("bailiwick.file.host_path", host);
+            }
+            for host in hosts.into_iter().map(|bytes| Text { bytes, cut: within.cut }) {
+                if compose.draft.verdict == Verdict::OutOfScope {
+                    break;
+                }
+                let seen = (compose.draft.verdict, compose.draft.reason.clone());
+                self.judge_file(session, compose, &host, open.key.access, errno);
+                let denied = compose.draft.reason.as_ref().is_some_and(|reason| reason.kind == ReasonKind::Rule);
+                if is_the_hosts && !denied {
+                    (compose.draft.verdict, compose.draft.reason) = seen;
+                }
+            }
+        }
+        self.judge_identity(session, compose, open.key.device, open.key.inode);
+    }
+
+    /// A file that is denied by its full name is denied under every other.
+    fn judge_identity(&self, session: u64, compose: &mut Compose, device: u32, inode: u64) {
+        let agent = self.attributor.session(session).map(|session| session.agent.as_str());
+        if compose.draft.verdict == Verdict::InScope
+            && let Some(rule) = agent.and_then(|agent| self.denied.rule(agent, device, inode))
+        {
+            compose.draft.verdict = Verdict::OutOfScope;
+            compose.draft.reason = Some(rule.clone());
+        }
     }
 
     pub(super) fn judge(&self, session: u64, compose: &mut Compose, action: &scope::Action<'_>, errno: Option<u32>) {

@@ -13,6 +13,7 @@ mod checking;
 mod clock;
 mod command;
 mod core;
+mod counted;
 mod drafts;
 mod exporting;
 mod files;
@@ -23,6 +24,7 @@ mod judged;
 mod obey;
 mod operations;
 mod pipeline;
+mod places;
 mod sessions_file;
 mod sockets;
 mod start;
@@ -53,7 +55,7 @@ use self::state::SharedView;
 use crate::attribute::Attributor;
 use crate::attribute::procfs::ProcFs;
 use crate::cli::args::Paths;
-use crate::config::settings::Protocol;
+use crate::config::settings::{Observe, Protocol};
 use crate::config::{Config, ConfigErrors};
 use crate::control::server::{Limits, serve};
 use crate::control::socket::BindError;
@@ -185,6 +187,7 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
     let sensor = Sensor::load(&SensorOptions {
         ring_bytes: paths.ring_bytes.unwrap_or(settings.ring_bytes),
         environment: settings.environment.clone(),
+        count_calls: settings.observe == Observe::Full,
     })?;
     let (durable, written, syncer) = (trail.subscribe_synced(), trail.subscribe(), trail.syncer());
     let (asker, asked) = pair().map_err(|source| DaemonError::System { what: "make an event descriptor", source })?;

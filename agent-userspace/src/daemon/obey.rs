@@ -16,6 +16,7 @@ use super::drafts::Compose;
 use super::files::kernel_id;
 use super::judged::judge_again;
 use super::pipeline::Pipeline;
+use super::places::DeniedFiles;
 use crate::config::kernel_selectors::kernel_selectors;
 use crate::config::{Config, ThisHost};
 use crate::control::RunRefused;
@@ -116,6 +117,7 @@ impl Pipeline {
 
     /// Tells the kernel side what it can recognise by itself, and the gate what to hold.
     pub(super) fn tell_selectors(&mut self) -> Result<(), SensorError> {
+        self.denied = DeniedFiles::of(&self.config);
         let selectors = kernel_selectors(&self.config.declarations, &ThisHost);
         let mut executables: BTreeMap<(u32, u64), Recognition> = BTreeMap::new();
         for path in &selectors.provisional_executables {

@@ -17,6 +17,7 @@ use super::clock::{Clock, boot_ns};
 use super::command::{Asked, Command};
 use super::folding::Folding;
 use super::gatekeeper::Gatekeeper;
+use super::places::{DeniedFiles, HostMounts};
 use super::state::SharedView;
 use crate::attribute::Attributor;
 use crate::config::Config;
@@ -66,6 +67,10 @@ pub(super) struct Pipeline {
     pub(super) uncounted: u64,
     pub(super) missed: BTreeMap<&'static str, u64>,
     pub(super) unannounced: bool,
+    /// The host's mounts.
+    pub(super) mounts: HostMounts,
+    /// The files that no name may lead to.
+    pub(super) denied: DeniedFiles,
     /// The session whose records check the hooks, while they do.
     pub(super) checked: Option<super::checking::Checked>,
     next_flush: Instant,
@@ -118,6 +123,8 @@ impl Pipeline {
             uncounted: 0,
             missed: BTreeMap::new(),
             unannounced: false,
+            mounts: HostMounts::default(),
+            denied: DeniedFiles::default(),
             checked: None,
             next_flush: now + FLUSH_EVERY,
             next_sweep: now + SWEEP_EVERY,

@@ -30,6 +30,7 @@ impl Pipeline {
     /// Attaches recognition, finds what runs, and tells of all that in the trail.
     pub(super) fn begin(&mut self, before: Before) -> Result<(), SensorError> {
         self.tell_of_before(before);
+        self.look_at_files();
         self.sensor.attach_recognition()?;
         self.tell_of_start();
         // While the kernel side recognises nobody: else the child that checks could be taken for an agent.

@@ -81,7 +81,7 @@ pub(super) fn act(mut rest: Rest<'_>) -> Result<Act, DecodeError> {
             }
         }
         StringTag::Text => other = Some(text),
-        StringTag::Arguments | StringTag::Environment => {}
+        StringTag::Arguments | StringTag::Environment | StringTag::Within => {}
     })?;
     let object = (body.has & ACT_OBJECT != 0).then_some(Object {
         path,

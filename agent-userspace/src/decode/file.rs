@@ -22,6 +22,10 @@ pub struct Open {
     pub as_given: bool,
     /// The constants beginning with `OPEN_`.
     pub flags: u32,
+    /// Its path from the root of its file system, where it was reached through a mount of a part of it.
+    pub within: Option<Text>,
+    /// The bytes of this action, where it is one that moves some.
+    pub bytes: u64,
 }
 
 /// The count of something that is no file.
@@ -34,6 +38,8 @@ pub(super) fn counted(body: &wire::Open) -> Open {
         path: Text::default(),
         as_given: false,
         flags: 0,
+        within: None,
+        bytes: 0,
     }
 }
 
@@ -46,11 +52,15 @@ impl Open {
 
 pub(super) fn open(mut rest: Rest<'_>) -> Result<Open, DecodeError> {
     let body: wire::Open = rest.body()?;
-    let (mut resolved, mut directory, mut given) = (None, None, Text::default());
+    let (mut resolved, mut directory, mut given, mut within) = (None, None, Text::default(), None);
     rest.strings(|tag, text| match tag {
         StringTag::Path => resolved = Some(text),
         StringTag::Directory => directory = Some(text),
         StringTag::Given => given = text,
+        // It begins with the root's own name, which is a slash.
+        StringTag::Within => {
+            within = Some(Text { bytes: text.bytes.get(2..).unwrap_or_default().to_vec(), cut: text.cut })
+        }
         StringTag::Arguments | StringTag::Environment | StringTag::Text => {}
     })?;
     let as_given = resolved.is_none();
@@ -63,6 +73,8 @@ pub(super) fn open(mut rest: Rest<'_>) -> Result<Open, DecodeError> {
         path: resolved.unwrap_or_else(|| join(directory, given)),
         as_given,
         flags: body.key.flags,
+        within,
+        bytes: body.bytes,
     })
 }
 

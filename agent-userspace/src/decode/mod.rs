@@ -164,7 +164,9 @@ pub fn decode(record: &[u8]) -> Result<Event, DecodeError> {
         | RecordKind::MapExec
         | RecordKind::MapWrite
         | RecordKind::FdReceive
-        | RecordKind::IoUringSubmit => Action::Open(file::open(rest)?),
+        | RecordKind::IoUringSubmit
+        | RecordKind::Io
+        | RecordKind::SyscallCount => Action::Open(file::open(rest)?),
         RecordKind::Connect
         | RecordKind::Accept
         | RecordKind::Bind

@@ -103,7 +103,7 @@ pub(super) fn unix(mut rest: Rest<'_>) -> Result<Unix, DecodeError> {
         StringTag::Given => named.given = text,
         StringTag::Directory => named.directory = Some(text),
         StringTag::Text => other = text,
-        StringTag::Arguments | StringTag::Environment => {}
+        StringTag::Arguments | StringTag::Environment | StringTag::Within => {}
     })?;
     let name = match path {
         Some(path) => UnixName::Path(path),

@@ -107,7 +107,7 @@ pub(super) fn exec(mut rest: Rest<'_>) -> Result<Exec, DecodeError> {
             exec.arguments_cut = text.cut;
             exec.arguments = split_arguments(&text.bytes);
         }
-        StringTag::Text => {}
+        StringTag::Text | StringTag::Within => {}
     })?;
     Ok(exec)
 }
@@ -130,7 +130,7 @@ pub(super) fn given(rest: Rest<'_>) -> Result<(Option<Text>, Text), DecodeError>
     rest.strings(|tag, text| match tag {
         StringTag::Directory => directory = Some(text),
         StringTag::Given => given = text,
-        StringTag::Path | StringTag::Arguments | StringTag::Environment | StringTag::Text => {}
+        StringTag::Path | StringTag::Arguments | StringTag::Environment | StringTag::Text | StringTag::Within => {}
     })?;
     Ok((directory, given))
 }

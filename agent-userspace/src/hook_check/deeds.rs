@@ -64,6 +64,7 @@ fn files() {
     call!(SYS_openat, AT_FDCWD, NOTHING, libc::O_RDONLY);
     let memory = call!(SYS_memfd_create, c"hook-check".as_ptr(), libc::MFD_CLOEXEC);
     call!(SYS_ftruncate, memory, PAGE);
+    call!(SYS_write, memory, c"x".as_ptr(), 1);
     map(memory, libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE);
     map(memory, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
     call!(SYS_close, memory);

@@ -1,7 +1,7 @@
 //! No hook is believed: whether each sees anything is tried at start.
 //!
 //! A child of the daemon, in a session of its own that no entry tells of, does everything that is observed once
-//! ([`deeds`]); what could change the host is asked for with arguments that the kernel must refuse. What the sensor then
+//! (`deeds`); what could change the host is asked for with arguments that the kernel must refuse. What the sensor then
 //! has not told of is not working, whatever the kernel said when it was attached.
 //!
 //! Input: the kinds of records that came. Output: the events that cannot be relied on.
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use agent_common::RecordKind;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::config::settings::Observe;
 use crate::observation::event_of;
 
 /// The hidden subcommand that runs [`process_main`].
@@ -78,9 +79,14 @@ impl Performer {
     }
 }
 
-/// The events that were done and not told of.
-pub fn not_working(seen: &BTreeSet<RecordKind>) -> BTreeSet<&'static str> {
-    RecordKind::ALL.iter().filter(|kind| !seen.contains(kind)).map(|&kind| event_of(kind)).collect()
+/// The events that were done and not told of, of those that are observed.
+pub fn not_working(seen: &BTreeSet<RecordKind>, observe: Observe) -> BTreeSet<&'static str> {
+    let expected = |kind: RecordKind| kind != RecordKind::SyscallCount || observe == Observe::Full;
+    RecordKind::ALL
+        .iter()
+        .filter(|&&kind| expected(kind) && !seen.contains(&kind))
+        .map(|&kind| event_of(kind))
+        .collect()
 }
 
 #[cfg(test)]
@@ -90,8 +96,8 @@ mod tests {
     #[test]
     fn what_was_not_seen_is_named_by_its_event() {
         let mut seen: BTreeSet<RecordKind> = RecordKind::ALL.iter().copied().collect();
-        assert!(not_working(&seen).is_empty());
+        assert!(not_working(&seen, Observe::Full).is_empty());
         seen.remove(&RecordKind::Xattr);
-        assert_eq!(not_working(&seen), BTreeSet::from(["file.xattr"]));
+        assert_eq!(not_working(&seen, Observe::Default), BTreeSet::from(["file.xattr"]));
     }
 }

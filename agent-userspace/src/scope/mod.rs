@@ -278,6 +278,16 @@ impl Scope {
         if errors.is_empty() { Ok(scope) } else { Err(errors) }
     }
 
+    /// The files that are denied by their full names, and the rules that do.
+    pub fn literal_denies(&self) -> impl Iterator<Item = (String, Reason)> {
+        self.grants.iter().filter_map(|grant| match &grant.rule {
+            GrantRule::Path { list: PathList::Deny, rule } if rule.pattern.after_literal_prefix().is_empty() => {
+                Some((rule.pattern.literal_prefix(), grant.reason(ReasonKind::Rule)))
+            }
+            _ => None,
+        })
+    }
+
     /// Judges an action that succeeded.
     pub fn judge(&self, action: &Action<'_>) -> Judgement {
         let mut operations = 0;

@@ -72,6 +72,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("REGS_SI", "pt_regs.si"),
     ("SB_DEV", "super_block.s_dev"),
     ("SB_MAGIC", "super_block.s_magic"),
+    ("SB_ROOT", "super_block.s_root"),
     ("SIGINFO_CODE", "kernel_siginfo.si_code"),
     ("SIGNAL_FLAGS", "signal_struct.flags"),
     ("SIGNAL_GROUP_EXIT_CODE", "signal_struct.group_exit_code"),

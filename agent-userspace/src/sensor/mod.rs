@@ -50,6 +50,7 @@ const HANDLERS: &[(&str, Route)] = &[
     ("handle_socket", Route::Socket),
     ("handle_act", Route::Act),
     ("handle_map", Route::Map),
+    ("handle_transfer", Route::Transfer),
     ("handle_send_message", Route::SendMessage),
     ("handle_receive_message", Route::ReceiveMessage),
     ("handle_receive_messages", Route::ReceiveMessages),
@@ -79,6 +80,8 @@ pub struct SensorOptions {
     pub ring_bytes: u32,
     /// Environment variables that may be recorded.
     pub environment: Vec<String>,
+    /// Whether every system call is counted.
+    pub count_calls: bool,
 }
 
 /// Why the sensor does not run.
@@ -208,12 +211,14 @@ impl Sensor {
         let [session_base, key_low, key_high] = random()?;
         // Half of the ids are the kernel side's; see `first_own_session`.
         let session_base = session_base & !0xff_ffff;
+        let count_calls = u64::from(options.count_calls);
         let mut loader = EbpfLoader::new();
         loader.allow_unsupported_maps().btf(Some(&kernel));
         for (global, offset) in offsets.iter() {
             loader.override_global(global, offset, true);
         }
         loader
+            .override_global("COUNT_CALLS", &count_calls, true)
             .override_global("SESSION_BASE", &session_base, true)
             .override_global("PATH_HASH_KEY_LOW", &key_low, true)
             .override_global("PATH_HASH_KEY_HIGH", &key_high, true)
@@ -435,7 +440,7 @@ impl Sensor {
     /// # Errors
     /// The map can't be read.
     pub fn fold(&mut self, key: &OpenKey) -> Result<Option<Fold>, SensorError> {
-        let map: HashMap<_, [u8; 64], [u8; 32]> = typed(&mut self.ebpf, "FOLDED")?;
+        let map: HashMap<_, [u8; 64], [u8; 40]> = typed(&mut self.ebpf, "FOLDED")?;
         match map.get(&zerocopy_bytes::<64, _>(key), 0) {
             Ok(bytes) => Ok(Some(zerocopy::transmute!(bytes))),
             Err(MapError::KeyNotFound) => Ok(None),
@@ -445,7 +450,7 @@ impl Sensor {
 
     /// Forgets a folded key: its process has ended, or runs another image.
     pub fn forget_fold(&mut self, key: &OpenKey) {
-        if let Ok(mut map) = typed::<HashMap<_, [u8; 64], [u8; 32]>>(&mut self.ebpf, "FOLDED") {
+        if let Ok(mut map) = typed::<HashMap<_, [u8; 64], [u8; 40]>>(&mut self.ebpf, "FOLDED") {
             // Forgotten already is as good.
             let _ = map.remove(&zerocopy_bytes::<64, _>(key));
         }
@@ -456,7 +461,7 @@ impl Sensor {
     /// # Errors
     /// The map can't be read.
     pub fn folds(&mut self) -> Result<Vec<(OpenKey, Fold)>, SensorError> {
-        let map: HashMap<_, [u8; 64], [u8; 32]> = typed(&mut self.ebpf, "FOLDED")?;
+        let map: HashMap<_, [u8; 64], [u8; 40]> = typed(&mut self.ebpf, "FOLDED")?;
         let pairs = map.iter().filter_map(Result::ok);
         Ok(pairs.map(|(key, fold)| (zerocopy::transmute!(key), zerocopy::transmute!(fold))).collect())
     }
