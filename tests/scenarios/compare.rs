@@ -16,7 +16,7 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use bailiwick_tests::entries::Entries;
-use bailiwick_tests::strace::{Connect, Exec, Observed, normalised};
+use bailiwick_tests::strace::{ACTS, Act, Connect, Exec, Observed, normalised};
 use bailiwick_tests::workload::Open;
 use serde_json::Value;
 
@@ -29,6 +29,7 @@ pub(crate) fn session(entries: &Entries, observed: &Observed) {
     same("execs", &execs(&entries), &observed.execs);
     same("opens", &opens(&entries), &observed_opens(observed));
     same("connects", &connects(&entries), &observed.connects);
+    same("changes and privileges", &acts(&entries), &observed.acts);
     creations(&entries, observed);
     images(&entries);
 }
@@ -138,6 +139,18 @@ fn connects(entries: &Entries) -> BTreeMap<Connect, u64> {
             errno: optional(entry, "error.type"),
         };
         *counts.entry(connect).or_default() += count(entry);
+    }
+    counts
+}
+
+fn acts(entries: &Entries) -> BTreeMap<Act, u64> {
+    let mut counts = BTreeMap::new();
+    for entry in &entries.0 {
+        let Some(call) = optional(entry, "bailiwick.syscall").filter(|call| ACTS.contains(&call.as_str())) else {
+            continue;
+        };
+        *counts.entry(Act { tgid: tgid(entry), call, errno: optional(entry, "error.type") }).or_default() +=
+            count(entry);
     }
     counts
 }

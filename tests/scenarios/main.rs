@@ -6,3 +6,4 @@ mod compare;
 mod mini;
 mod real_agent;
 mod telemetry;
+mod workloads;

@@ -17,15 +17,76 @@ use std::process::Command;
 
 use crate::workload::Open;
 
-/// The calls that are compared.
-const CALLS: &str = "trace=open,openat,openat2,creat,execve,execveat,connect,fork,vfork,clone,clone3";
+/// The calls that are compared by what they were about.
+const CALLS: &str = "open,openat,openat2,creat,execve,execveat,connect,fork,vfork,clone,clone3";
+/// The calls that are compared by process, name and errno.
+pub const ACTS: [&str; 46] = [
+    "unlink",
+    "unlinkat",
+    "rmdir",
+    "rename",
+    "renameat",
+    "renameat2",
+    "link",
+    "linkat",
+    "symlink",
+    "symlinkat",
+    "mkdir",
+    "mkdirat",
+    "mknod",
+    "mknodat",
+    "truncate",
+    "ftruncate",
+    "fallocate",
+    "chmod",
+    "fchmod",
+    "fchmodat",
+    "fchmodat2",
+    "chown",
+    "fchown",
+    "lchown",
+    "fchownat",
+    "setxattr",
+    "lsetxattr",
+    "fsetxattr",
+    "removexattr",
+    "lremovexattr",
+    "fremovexattr",
+    "setuid",
+    "setgid",
+    "setreuid",
+    "setregid",
+    "setresuid",
+    "setresgid",
+    "setgroups",
+    "capset",
+    "unshare",
+    "setns",
+    "memfd_create",
+    "perf_event_open",
+    "keyctl",
+    "add_key",
+    "io_uring_setup",
+];
 /// Longer than any string that the kernel takes as one argument.
 const STRING_MAX: &str = "131072";
 
 /// `strace` over a command, to write into files `PREFIX.TID`.
 pub fn command<A: AsRef<OsStr>>(prefix: &Path, traced: &[A]) -> Command {
     let mut command = Command::new("strace");
-    command.args(["-ff", "-q", "-xx", "--decode-fds=path,socket", "-e", CALLS, "-e", "signal=none", "-s", STRING_MAX]);
+    let traced_calls = format!("trace={CALLS},{}", ACTS.join(","));
+    command.args([
+        "-ff",
+        "-q",
+        "-xx",
+        "--decode-fds=path,socket",
+        "-e",
+        &traced_calls,
+        "-e",
+        "signal=none",
+        "-s",
+        STRING_MAX,
+    ]);
     command.arg("-o").arg(prefix).arg("--").args(traced);
     // As for an instance's commands: what cargo adds for tests is none of the workload's.
     command.env_remove("LD_LIBRARY_PATH");
@@ -60,6 +121,17 @@ pub struct Connect {
     pub errno: Option<String>,
 }
 
+/// A call that is compared by process, name and errno.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Act {
+    /// Who.
+    pub tgid: u64,
+    /// One of [`ACTS`].
+    pub call: String,
+    /// Why not, where it failed.
+    pub errno: Option<String>,
+}
+
 /// What a command and all its descendants did.
 #[derive(Debug, Default)]
 pub struct Observed {
@@ -77,6 +149,8 @@ pub struct Observed {
     pub creating: BTreeSet<Open>,
     /// With how often.
     pub connects: BTreeMap<Connect, u64>,
+    /// With how often.
+    pub acts: BTreeMap<Act, u64>,
 }
 
 /// A line that is not understood.
@@ -179,6 +253,9 @@ impl Observed {
                 if let Some(connect) = call.connect(tgid, errno.filter(|errno| errno != "EINPROGRESS"))? {
                     *self.connects.entry(connect).or_default() += 1;
                 }
+            }
+            name if ACTS.contains(&name) => {
+                *self.acts.entry(Act { tgid, call: name.to_owned(), errno }).or_default() += 1;
             }
             other => return Err(NotUnderstood(other.to_owned())),
         }

@@ -72,3 +72,49 @@ fn an_unknown_kind_is_named_and_is_not_fatal() {
 }
 
 const AF_INET6: u16 = 10;
+
+/// A generator of bytes that are the same in every run.
+struct Bytes(u64);
+
+impl Bytes {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+}
+
+#[test]
+fn whatever_bytes_come_are_decoded_or_refused() {
+    let mut bytes = Bytes(0x9e37_79b9_7f4a_7c15);
+    let strings: Vec<(StringTag, &[u8], bool)> = (0..=u8::MAX)
+        .filter_map(StringTag::from_wire)
+        .map(|tag| (tag, &b"/tmp/\xff\0name"[..], tag == StringTag::Given))
+        .collect();
+    let mut decoded = 0u32;
+    for &kind in RecordKind::ALL {
+        // Long enough for every body; what is too much begins the strings.
+        for body_len in [0, 8, 24, 48, 64, 96, 112, 144] {
+            let body: Vec<u8> = (0..body_len).map(|_| bytes.next() as u8).collect();
+            let whole = record(kind, &body, &strings);
+            decoded += u32::from(decode(&whole).is_ok());
+            for _ in 0..500 {
+                let mut changed = whole.clone();
+                for _ in 0..=bytes.below(8) {
+                    let at = bytes.below(changed.len());
+                    changed[at] = bytes.next() as u8;
+                }
+                changed.truncate(bytes.below(changed.len() + 1));
+                if let Ok(event) = decode(&changed) {
+                    let _ = event.action.kind();
+                }
+            }
+        }
+    }
+    assert!(decoded as usize >= RecordKind::ALL.len(), "no kind was decoded at all: {decoded}");
+}
