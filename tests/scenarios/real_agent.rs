@@ -1,6 +1,5 @@
 //! The main job: a coding agent that nobody here wrote, watched from its first exec to its end.
 
-use std::process::Command;
 use std::time::Duration;
 
 use bailiwick_tests::bounded;
@@ -85,15 +84,7 @@ fn a_real_agent_is_seen_whole_and_its_one_step_out_of_scope_is_the_only_one() {
 /// Runs the agent through `bailiwick run`, all of it under `strace`; the session begins where `run` executes the agent.
 fn run_observed(mini: &Mini, instance: &Instance) -> strace::Observed {
     let prefix = mini.place().join("trace");
-    let run = instance.run_command(NAME, &mini.command_line());
-    let mut words = vec![run.get_program().to_owned()];
-    words.extend(run.get_args().map(ToOwned::to_owned));
-    let mut command: Command = strace::command(&prefix, &words);
-    for (name, value) in run.get_envs() {
-        if let Some(value) = value {
-            command.env(name, value);
-        }
-    }
+    let mut command = instance.run_traced_command(NAME, &mini.command_line(), &prefix);
     bounded::run(mini.prepare(&mut command), AGENT_WITHIN).success();
     strace::read(&prefix, &Mini::program()).unwrap()
 }

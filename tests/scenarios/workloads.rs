@@ -22,15 +22,7 @@ fn same_as_strace(instance: &Instance, script: &str, arguments: &[&Path]) {
     let mut line = vec![script.as_os_str()];
     line.extend(arguments.iter().map(|argument| argument.as_os_str()));
     let prefix = instance.place().join("trace");
-    let run = instance.run_command("worker", &line);
-    let mut words = vec![run.get_program().to_owned()];
-    words.extend(run.get_args().map(ToOwned::to_owned));
-    let mut command: Command = strace::command(&prefix, &words);
-    for (name, value) in run.get_envs() {
-        if let Some(value) = value {
-            command.env(name, value);
-        }
-    }
+    let mut command = instance.run_traced_command("worker", &line, &prefix);
     command.env("HOME", instance.place().path());
     bounded::run(&mut command, WITHIN).success();
     let observed = strace::read(&prefix, &script).unwrap();

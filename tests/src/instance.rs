@@ -284,6 +284,20 @@ impl Instance {
         self.call(arguments).success().json()
     }
 
+    /// `bailiwick run` of a command as that agent, all of it under `strace`, which writes to files that begin with `prefix`.
+    pub fn run_traced_command<A: AsRef<OsStr>>(&self, agent: &str, command: &[A], prefix: &Path) -> Command {
+        let run = self.run_command(agent, command);
+        let mut words = vec![run.get_program().to_owned()];
+        words.extend(run.get_args().map(ToOwned::to_owned));
+        let mut traced = crate::strace::command(prefix, &words);
+        for (name, value) in run.get_envs() {
+            if let Some(value) = value {
+                traced.env(name, value);
+            }
+        }
+        traced
+    }
+
     /// `bailiwick run --agent AGENT -- COMMAND...`, to be started.
     pub fn run_command<A: AsRef<OsStr>>(&self, agent: &str, command: &[A]) -> Command {
         let mut run = self.command(&["run", "--agent", agent, "--"]);

@@ -78,11 +78,7 @@ fn add_path(record: &mut Builder, call: &Call, scratch: *mut Scratch, path: Path
     }
     let given = record.user_string(StringTag::Given, call.argument(path.name));
     let directory = if path.directory == CWD { AT_FDCWD } else { call.argument(path.directory) };
-    if let Some(directory) = call.directory(directory, given.first)? {
-        let path = resolve(directory, scratch)?;
-        record.path(StringTag::Directory, &path)?;
-    }
-    Ok(())
+    call.add_directory(record, scratch, directory, given.first)
 }
 
 /// `unlinkat` does the work of two calls.

@@ -18,19 +18,19 @@ use aya_ebpf::programs::BtfTracePointContext;
 use agent_common::call::{ABSENT, CALLS, NUMBERS, PathArgument, places};
 use agent_common::maps::{LOSS_READ, Member};
 use agent_common::record::KINDS;
-use agent_common::{RecordHeader, RecordKind};
+use agent_common::{RecordHeader, RecordKind, StringTag};
 
 use super::{act, file, network, process};
 use crate::kernel::offsets::{
     FDTABLE_FD, FDTABLE_MAX_FDS, FILE_PATH_DENTRY, FILE_PATH_MNT, FILES_FDT, FS_PWD_DENTRY, FS_PWD_MNT, REGS_AX,
     REGS_BP, REGS_BX, REGS_CX, REGS_DI, REGS_DX, REGS_R8, REGS_R9, REGS_R10, REGS_SI, TASK_FILES, TASK_FS,
 };
-use crate::kernel::path::Place;
+use crate::kernel::path::{Place, resolve};
 use crate::kernel::task::{Who, is_compat};
 use crate::kernel::{Unreadable, field, read, read_at};
 use crate::maps::{HANDLERS, SCRATCH_CALL, Scratch};
 use crate::member;
-use crate::record::{count_lost, header};
+use crate::record::{Builder, count_lost, header};
 
 /// The working directory in the place of a descriptor.
 pub const AT_FDCWD: u64 = -100i64 as u64;
@@ -143,6 +143,22 @@ impl Call {
             0 => Err(Unreadable),
             file => Ok(file),
         }
+    }
+
+    /// Adds to a record the directory that a path starts from, where it is relative.
+    #[inline(always)]
+    pub fn add_directory(
+        &self,
+        record: &mut Builder,
+        scratch: *mut Scratch,
+        fd: u64,
+        given_first: u8,
+    ) -> Result<(), Unreadable> {
+        if let Some(directory) = self.directory(fd, given_first)? {
+            let path = resolve(directory, scratch)?;
+            record.path(StringTag::Directory, &path)?;
+        }
+        Ok(())
     }
 
     /// Where a path that the caller gave starts from: nowhere if it is absolute, else the descriptor's or the working

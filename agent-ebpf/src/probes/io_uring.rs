@@ -138,11 +138,7 @@ fn add_name(
         return Ok(());
     }
     let given = record.kernel_string(StringTag::Given, read(filename, &FILENAME_NAME)?)?;
-    if let Some(directory) = call.directory(u64::from(directory), given.first)? {
-        let path = resolve(directory, scratch)?;
-        record.path(StringTag::Directory, &path)?;
-    }
-    Ok(())
+    call.add_directory(record, scratch, u64::from(directory), given.first)
 }
 
 /// An operation was completed.

@@ -381,10 +381,7 @@ pub fn exec_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadable> {
     let (mut record, body) = Builder::begin::<ExecFailed>(scratch, call.header(RecordKind::ExecFailed));
     *body = ExecFailed { errno: call.errno(), reserved: 0 };
     let given = record.user_string(StringTag::Given, name);
-    if let Some(directory) = call.directory(directory_fd, given.first)? {
-        let path = resolve(directory, scratch)?;
-        record.path(StringTag::Directory, &path)?;
-    }
+    call.add_directory(&mut record, scratch, directory_fd, given.first)?;
     record.emit(Urgency::Weighty);
     Ok(())
 }

@@ -91,10 +91,7 @@ fn add_name(
     const LONGEST: u64 = 110;
     let given = record.user_string(StringTag::Given, address + NAME_AT);
     if given.first != 0 {
-        if let Some(directory) = call.directory(AT_FDCWD, given.first)? {
-            let path = resolve(directory, scratch)?;
-            record.path(StringTag::Directory, &path)?;
-        }
+        call.add_directory(record, scratch, AT_FDCWD, given.first)?;
         return Ok(false);
     }
     let end = if len > LONGEST { LONGEST } else { len };
