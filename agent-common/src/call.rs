@@ -11,7 +11,7 @@ wire! {
     /// The body of a system call that is told of as it was made.
     ///
     /// Strings: of the object that a descriptor leads to `Path`; of each path, in the table's order, `Given` and, where it
-    /// is relative, `Directory` (what it starts from); then `Text`.
+    /// does not start from the root of all, `Directory`; then `Text`.
     pub struct Act [112] {
         /// The arguments.
         pub arguments: [u64; 6],

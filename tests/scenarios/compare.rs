@@ -9,7 +9,11 @@
 //! 3. An exec is compared by the path as it was given: `strace` does not see which file that was. Which one it was is
 //!    compared after the fact, with what the file system says of the path.
 //! 4. A process is its id alone: `strace` does not see start times, and the run is too short for an id to come again.
-//! 5. What a process did before the session's first exec belongs to `bailiwick run`, on both sides.
+//! 5. A failed exec is compared without its arguments: they stand in the image that was not exchanged, where nobody can
+//!    read them after the call.
+//! 6. An exec is compared without its first argument: that of a script is exchanged by the kernel for the script's path,
+//!    and `strace` does not see what is a script.
+//! 7. What a process did before the session's first exec belongs to `bailiwick run`, on both sides.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -26,7 +30,7 @@ pub(crate) fn session(entries: &Entries, observed: &Observed) {
     let entries = after_first_exec(entries, observed.root);
     same("processes", &as_counts(entries.processes()), &as_counts(observed.processes.clone()));
     same("forks", &as_counts(forks(&entries)), &as_counts(observed.forks.clone()));
-    same("execs", &execs(&entries), &observed.execs);
+    same("execs", &execs(&entries), &observed_execs(observed));
     same("opens", &opens(&entries), &observed_opens(observed));
     same("connects", &connects(&entries), &observed.connects);
     same("changes and privileges", &acts(&entries), &observed.acts);
@@ -34,7 +38,7 @@ pub(crate) fn session(entries: &Entries, observed: &Observed) {
     images(&entries);
 }
 
-/// Normalisation 5.
+/// Normalisation 7.
 fn after_first_exec(entries: &Entries, root: u64) -> Entries {
     let is_exec = |entry: &Value| {
         entry["event"] == "process.exec"
@@ -83,22 +87,39 @@ fn forks(entries: &Entries) -> BTreeSet<(u64, u64)> {
     entries.event("process.fork").0.iter().map(|entry| (tgid(entry), child(entry))).collect()
 }
 
-/// Normalisation 3.
+/// Normalisations 3, 5 and 6.
 fn execs(entries: &Entries) -> BTreeMap<Exec, u64> {
     let mut counts = BTreeMap::new();
     for entry in &entries.event("process.exec").0 {
         let given = text(entry, "bailiwick.exec.given");
+        let errno = optional(entry, "error.type");
+        if errno.is_some() {
+            *counts.entry(Exec { tgid: tgid(entry), given, arguments: Vec::new(), errno }).or_default() += count(entry);
+            continue;
+        }
         let words = entry["attributes"]["process.command_args"].as_array().expect("an exec has arguments");
         let mut arguments: Vec<String> =
             words.iter().map(|word| word.as_str().unwrap_or_default().to_owned()).collect();
-        // The kernel puts a script's interpreter, and its option, in front, and the script's path for the first argument.
+        // The kernel puts a script's interpreter, and its option, in front.
         if let Some(script) = optional(entry, "bailiwick.exec.script") {
             let own = arguments.iter().position(|argument| *argument == given || *argument == script);
             arguments.drain(..own.unwrap_or_default());
-            arguments[0].clone_from(&given);
         }
-        let exec = Exec { tgid: tgid(entry), given, arguments, errno: optional(entry, "error.type") };
+        arguments.drain(..1.min(arguments.len()));
+        let exec = Exec { tgid: tgid(entry), given, arguments, errno };
         *counts.entry(exec).or_default() += count(entry);
+    }
+    counts
+}
+
+/// Normalisations 5 and 6.
+fn observed_execs(observed: &Observed) -> BTreeMap<Exec, u64> {
+    let mut counts = BTreeMap::new();
+    for (exec, count) in &observed.execs {
+        let mut exec = exec.clone();
+        let left_out = if exec.errno.is_some() { exec.arguments.len() } else { 1.min(exec.arguments.len()) };
+        exec.arguments.drain(..left_out);
+        *counts.entry(exec).or_default() += count;
     }
     counts
 }

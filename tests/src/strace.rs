@@ -20,7 +20,7 @@ use crate::workload::Open;
 /// The calls that are compared by what they were about.
 const CALLS: &str = "open,openat,openat2,creat,execve,execveat,connect,fork,vfork,clone,clone3";
 /// The calls that are compared by process, name and errno.
-pub const ACTS: [&str; 46] = [
+pub const ACTS: [&str; 45] = [
     "unlink",
     "unlinkat",
     "rmdir",
@@ -41,7 +41,6 @@ pub const ACTS: [&str; 46] = [
     "chmod",
     "fchmod",
     "fchmodat",
-    "fchmodat2",
     "chown",
     "fchown",
     "lchown",

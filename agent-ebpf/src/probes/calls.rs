@@ -22,8 +22,9 @@ use agent_common::{RecordHeader, RecordKind, StringTag};
 
 use super::{act, file, network, process};
 use crate::kernel::offsets::{
-    FDTABLE_FD, FDTABLE_MAX_FDS, FILE_PATH_DENTRY, FILE_PATH_MNT, FILES_FDT, FS_PWD_DENTRY, FS_PWD_MNT, REGS_AX,
-    REGS_BP, REGS_BX, REGS_CX, REGS_DI, REGS_DX, REGS_R8, REGS_R9, REGS_R10, REGS_SI, TASK_FILES, TASK_FS,
+    FDTABLE_FD, FDTABLE_MAX_FDS, FILE_PATH_DENTRY, FILE_PATH_MNT, FILES_FDT, FS_PWD_DENTRY, FS_PWD_MNT, FS_ROOT_DENTRY,
+    FS_ROOT_MNT, REGS_AX, REGS_BP, REGS_BX, REGS_CX, REGS_DI, REGS_DX, REGS_R8, REGS_R9, REGS_R10, REGS_SI, TASK_FILES,
+    TASK_FS, VFSMOUNT_ROOT,
 };
 use crate::kernel::path::{Place, resolve};
 use crate::kernel::task::{Who, is_compat};
@@ -145,7 +146,7 @@ impl Call {
         }
     }
 
-    /// Adds to a record the directory that a path starts from, where it is relative.
+    /// Adds to a record the directory that a path starts from, where it is not the root of all.
     #[inline(always)]
     pub fn add_directory(
         &self,
@@ -161,12 +162,18 @@ impl Call {
         Ok(())
     }
 
-    /// Where a path that the caller gave starts from: nowhere if it is absolute, else the descriptor's or the working
-    /// directory.
+    /// Where a path that the caller gave starts from: the descriptor's or the working directory, and, if it is absolute, the
+    /// caller's own root where that is none of a mount (a chroot), else nowhere.
     #[inline(always)]
     pub fn directory(&self, fd: u64, given_first: u8) -> Result<Option<Place>, Unreadable> {
         if given_first == b'/' {
-            return Ok(None);
+            // SAFETY: the task is BTF-typed, and so is what its field holds.
+            let root = unsafe {
+                let fs: *const core::ffi::c_void = field(self.task, &TASK_FS);
+                Place { mnt: field(fs, &FS_ROOT_MNT), dentry: field(fs, &FS_ROOT_DENTRY) }
+            };
+            let of_mount: u64 = read(root.mnt, &VFSMOUNT_ROOT)?;
+            return Ok((root.dentry != of_mount).then_some(root));
         }
         if fd as i32 != AT_FDCWD as i32 {
             let Ok(file) = self.file(fd) else { return Ok(None) };

@@ -238,19 +238,15 @@ impl<'a> Rest<'a> {
     }
 }
 
-/// The absolute path that a process meant: what it gave, after the directory it starts from. It is not resolved, only
-/// joined.
+/// The absolute path that a process meant: what it gave, after the directory (for an absolute one, the process's own root)
+/// that it starts from. It is not resolved, only joined.
 fn join(directory: Option<Text>, given: Text) -> Text {
-    match directory {
-        Some(mut path) if given.bytes.first() != Some(&b'/') => {
-            if path.bytes.last() != Some(&b'/') && !given.bytes.is_empty() {
-                path.bytes.push(b'/');
-            }
-            path.bytes.extend_from_slice(&given.bytes);
-            Text { bytes: path.bytes, cut: path.cut || given.cut }
-        }
-        Some(_) | None => given,
+    let Some(mut path) = directory else { return given };
+    if path.bytes.last() != Some(&b'/') && given.bytes.first().is_some_and(|&byte| byte != b'/') {
+        path.bytes.push(b'/');
     }
+    path.bytes.extend_from_slice(&given.bytes);
+    Text { bytes: path.bytes, cut: path.cut || given.cut }
 }
 
 #[cfg(test)]

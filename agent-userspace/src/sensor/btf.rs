@@ -30,6 +30,8 @@ const FIELDS: &[(&str, &str)] = &[
     ("FILES_FDT", "files_struct.fdt"),
     ("FS_PWD_DENTRY", "fs_struct.pwd.dentry"),
     ("FS_PWD_MNT", "fs_struct.pwd.mnt"),
+    ("FS_ROOT_DENTRY", "fs_struct.root.dentry"),
+    ("FS_ROOT_MNT", "fs_struct.root.mnt"),
     ("INODE_INO", "inode.i_ino"),
     ("INODE_MODE", "inode.i_mode"),
     ("INODE_SB", "inode.i_sb"),
