@@ -83,7 +83,7 @@ const NAMES_BLIND_SPOTS: &[&str] = &[
      somewhere, and another thread may have changed it during the call",
 ];
 const MAP_BLIND_SPOTS: &[&str] =
-    &["of one mprotect over several mappings the first is seen", "memory without a file is not told of"];
+    &["of one mprotect over several mappings the first is seen", "executable memory without a file is not told of"];
 const NAMED: &[&str] = &[
     "file.path",
     "bailiwick.syscall",
@@ -415,7 +415,10 @@ pub const OBSERVATIONS: &[Observation] = &[
             None,
             CLOSE,
             "the end of a TCP connection that the session made or took, with its bytes of data",
-            &["a connection that was made before its process joined the session", "UDP has no end to be seen"],
+            &[
+                "the end of a connection that was made before its process joined the session is not told of",
+                "the end of a UDP socket, and its bytes, are not told of",
+            ],
         )
     },
     socket("network.raw", Some("scope.privileges"), RAW, "packet sockets and raw sockets, when they are made", &[]),
@@ -448,7 +451,10 @@ pub const OBSERVATIONS: &[Observation] = &[
         attributes: OPEN,
         hook: "tp_btf/sys_exit",
         guarantee: "every descriptor that came over a Unix socket or by pidfd_getfd, as the file that it is",
-        blind_spots: &["another thread may change the message before it is looked at", "who opened it is not known"],
+        blind_spots: &[
+            "of descriptors received: another thread may change the message before it is looked at",
+            "who opened a descriptor that was received is not known",
+        ],
     },
     privilege(
         "privilege.ptrace",
@@ -493,7 +499,7 @@ pub const OBSERVATIONS: &[Observation] = &[
         attributes: &["bailiwick.syscall", "bailiwick.syscall.number", "[bailiwick.syscall.abi]"],
         hook: "tp_btf/sys_exit",
         guarantee: "exact counts by process and number; only with `sensor.observe = \"full\"`",
-        blind_spots: &["calls that never return"],
+        blind_spots: &["system calls that never return are not counted"],
     },
     Observation {
         event: "io_uring.submit",
@@ -510,10 +516,10 @@ pub const OBSERVATIONS: &[Observation] = &[
         guarantee: "every operation that was completed, with its file; repeats counted exactly; what it does is told of by \
                     the events of the same system calls, with `bailiwick.io_uring`",
         blind_spots: &[
-            "an open into the table of fixed files makes no descriptor, and no file.open",
-            "an open that fails has no path",
-            "what is done by a path is told of when it is submitted, without its result",
-            "changes of extended attributes and of lengths are told of as operations alone",
+            "an open into an io_uring's table of fixed files makes no descriptor, and no file.open",
+            "an open through io_uring that fails has no path",
+            "through io_uring, what is done by a path is told of when it is submitted, without its result",
+            "through io_uring, changes of extended attributes and of lengths are told of as operations alone",
         ],
     },
 ];

@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value};
 
+use super::deed;
 use super::text::{Palette, Tone, counted, grouped, printable, printable_start};
 use crate::entry::{Confidence, Draft, Entry, Gap, Method, Principal, ReasonKind, Timestamp, Verdict};
 
@@ -143,18 +144,21 @@ pub fn what(draft: &Draft) -> String {
         "session.start" | "delegation.start" => session_start(draft),
         "session.end" => session_end(attributes),
         "sensor.start" => sensor_start(attributes),
-        event if event.starts_with("network.") => address(attributes),
-        event if event.starts_with("file.") => file(attributes),
+        "unix.connect" => deed::unix(attributes),
+        "fd.receive" => deed::file(attributes),
+        event if event.starts_with("network.") => deed::address(attributes),
+        event if event.starts_with("file.") => deed::file(attributes),
+        event if event.starts_with("privilege.") => deed::privilege(attributes),
         _ => others(attributes),
     }
 }
 
-fn string<'a>(attributes: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+pub(super) fn string<'a>(attributes: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     attributes.get(name).and_then(Value::as_str)
 }
 
 /// An attribute as text, `?` where there is none.
-fn shown(attributes: &Map<String, Value>, name: &str) -> String {
+pub(super) fn shown(attributes: &Map<String, Value>, name: &str) -> String {
     attributes.get(name).map_or_else(|| "?".to_owned(), value_text)
 }
 
@@ -169,26 +173,6 @@ fn value_text(value: &Value) -> String {
             printable_start(&value.to_string(), MAX_SHOWN)
         }
     }
-}
-
-fn file(attributes: &Map<String, Value>) -> String {
-    let path = string(attributes, "file.path").map_or("?".into(), printable);
-    let access = string(attributes, "bailiwick.file.access").map(printable);
-    let mut text = match access {
-        Some(access) => format!("{access} {path}"),
-        None => path.into_owned(),
-    };
-    let marks = [
-        ("bailiwick.file.as_given", "as given"),
-        ("bailiwick.file.deleted", "deleted"),
-        ("bailiwick.file.found_open", "found open"),
-    ];
-    for (name, mark) in marks {
-        if attributes.get(name) == Some(&Value::Bool(true)) {
-            text.push_str(&format!(" ({mark})"));
-        }
-    }
-    text
 }
 
 /// What was executed: the command line where it is known, else the path.
@@ -277,14 +261,6 @@ fn sensor_start(attributes: &Map<String, Value>) -> String {
     let spots = counted(u64::try_from(spots).unwrap_or(u64::MAX), "blind spot", "blind spots");
     let hooks = printable_start(&hooks.join(", "), MAX_SHOWN);
     format!("tier {}: {hooks}; {spots} (see: bailiwick doctor)", shown(attributes, "bailiwick.sensor.tier"))
-}
-
-/// `tcp 127.0.0.1:80`, `udp [::1]:53`.
-pub fn address(attributes: &Map<String, Value>) -> String {
-    let host = shown(attributes, "server.address");
-    let host = if host.contains(':') { format!("[{host}]") } else { host };
-    let transport = shown(attributes, "network.transport");
-    format!("{transport} {host}:{}", shown(attributes, "server.port"))
 }
 
 fn others(attributes: &Map<String, Value>) -> String {

@@ -37,8 +37,11 @@ pub fn worth_showing(entry: &Entry) -> bool {
     match draft.event.as_str() {
         // A search along PATH fails once for each directory before it succeeds.
         "process.exec" => draft.attributes.get("error.type").is_none_or(|error| error != "ENOENT"),
-        "network.connect" | "gap" | "trail.recovered" | "trail.tombstone" => true,
-        _ => matches!(family, "session" | "delegation" | "finding" | "sensor" | "decision" | "config" | "credential"),
+        "network.connect" | "network.listen" | "unix.connect" | "gap" | "trail.recovered" | "trail.tombstone" => true,
+        _ => matches!(
+            family,
+            "privilege" | "session" | "delegation" | "finding" | "sensor" | "decision" | "config" | "credential"
+        ),
     }
 }
 

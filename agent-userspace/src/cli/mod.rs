@@ -7,6 +7,7 @@
 pub mod args;
 pub mod check;
 mod commands;
+mod deed;
 pub mod line;
 mod listing;
 pub mod live;

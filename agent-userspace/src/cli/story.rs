@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::line::{action, address, command_line, exit_text, gap_text, moment, principal_text, what, why};
+use super::deed::address;
+use super::line::{action, command_line, exit_text, gap_text, moment, principal_text, what, why};
 use super::text::{Palette, Tone, counted, printable};
 use crate::control::report::Closing;
 use crate::control::sessions::child_of;
@@ -251,7 +252,10 @@ fn deeds(draft: &Draft) -> Vec<(Deed, String)> {
     let path = || printable(text("file.path").unwrap_or("?")).into_owned();
     match draft.event.as_str() {
         "process.exec" => vec![(Deed::Executed, command_line(&draft.attributes))],
-        "network.connect" => vec![(Deed::Reached, address(&draft.attributes))],
+        "network.connect" | "network.send" => vec![(Deed::Reached, address(&draft.attributes))],
+        "unix.connect" => vec![(Deed::Reached, what(draft))],
+        // Told of by the opens, and by counts.
+        "file.io" | "file.map_exec" | "network.close" | "syscall.count" | "io_uring.submit" => Vec::new(),
         "file.open" | "file.create" => match text("bailiwick.file.access").unwrap_or_default() {
             "w" => vec![(Deed::Wrote, path())],
             "rw" => vec![(Deed::Read, path()), (Deed::Wrote, path())],
