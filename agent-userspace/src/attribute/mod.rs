@@ -181,7 +181,8 @@ impl Attributor {
             return Outcome { attributed: None, decision: self.decide_again(&head) };
         };
         let decision = self.decide_again(&head);
-        if !self.processes.contains_key(&head.process) {
+        // A connection may end long after the process that made it.
+        if !self.processes.contains_key(&head.process) && !matches!(event.action, Action::Closed(_)) {
             self.learn(head.process, session);
         }
         match &event.action {

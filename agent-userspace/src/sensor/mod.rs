@@ -297,7 +297,19 @@ impl Sensor {
                 why: chain(&error),
             })?;
         }
+        self.forget_owners();
         Ok(())
+    }
+
+    /// Forgets whose connections are whose: what ends while nobody looks would be taken for another's that has its place.
+    fn forget_owners(&mut self) {
+        if let Ok(mut map) = typed::<HashMap<_, u64, [u8; 32]>>(&mut self.ebpf, "OWNERS") {
+            let sockets: Vec<u64> = map.keys().filter_map(Result::ok).collect();
+            for socket in sockets {
+                // It may have ended by now.
+                let _ = map.remove(&socket);
+            }
+        }
     }
 
     /// Whether they are attached.
