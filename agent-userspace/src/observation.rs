@@ -519,6 +519,10 @@ pub const OBSERVATIONS: &[Observation] = &[
             "an open into an io_uring's table of fixed files makes no descriptor, and no file.open",
             "an open through io_uring that fails has no path",
             "through io_uring, what is done by a path is told of when it is submitted, without its result",
+            "an operation of an io_uring that asks for no completion, or whose completion finds no room, is not told of",
+            "through io_uring, the address of a connect that failed and of a message is read when it is completed, and \
+             another thread may have changed it",
+            "through io_uring, descriptors received, splices and accepts after the first of several are not told of",
             "through io_uring, changes of extended attributes and of lengths are told of as operations alone",
         ],
     },

@@ -136,6 +136,8 @@ impl Call {
             field(files, &FILES_FDT)
         };
         let size: u32 = read(table, &FDTABLE_MAX_FDS)?;
+        // The kernel takes a descriptor from the lower half of its register alone.
+        let fd = fd & 0xffff_ffff;
         if fd >= u64::from(size) {
             return Err(Unreadable);
         }

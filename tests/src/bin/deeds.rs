@@ -95,7 +95,8 @@ fn by_descriptor(names: &Names) {
     call!("ftruncate", SYS_ftruncate, fd, PAGE);
     call!("fallocate", SYS_fallocate, fd, 0, 0, 2 * PAGE);
     call!("fchmod", SYS_fchmod, fd, 0o600);
-    call!("fchown", SYS_fchown, fd, -1, -1);
+    // The upper half of the register is nothing to the kernel.
+    call!("fchown", SYS_fchown, i64::from(fd) | 1 << 32, -1, -1);
     call!("fsetxattr", SYS_fsetxattr, fd, c"user.deed".as_ptr(), c"v".as_ptr(), 1, 0);
     let shared = call!("mmap to write", SYS_mmap, 0, PAGE, libc::PROT_WRITE, libc::MAP_SHARED, fd, 0);
     call!("mmap to execute", SYS_mmap, 0, PAGE, libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE, fd, 0);
