@@ -101,6 +101,8 @@ pub const LOSS_READ: u32 = 3;
 /// The first record of a folded key found no room. The key's count goes on: what is counted here is not lost unless the
 /// key is never announced.
 pub const LOSS_ANNOUNCE: u32 = 4;
+/// It was asked for through an io_uring, and its end was told to nobody.
+pub const LOSS_UNTOLD: u32 = 5;
 
 wire! {
     /// Failed reserves of one key.

@@ -512,14 +512,16 @@ pub const OBSERVATIONS: &[Observation] = &[
             "[bailiwick.file.inode]",
             "[error.type]",
         ],
-        hook: "tp_btf/io_uring_complete",
+        hook: "tp_btf/io_uring_complete; without a completion tp_btf/io_uring_submit_req, tp_btf/io_uring_cqe_overflow",
         guarantee: "every operation that was completed, with its file; repeats counted exactly; what it does is told of by \
                     the events of the same system calls, with `bailiwick.io_uring`",
         blind_spots: &[
             "an open into an io_uring's table of fixed files makes no descriptor, and no file.open",
             "an open through io_uring that fails has no path",
             "through io_uring, what is done by a path is told of when it is submitted, without its result",
-            "an operation of an io_uring that asks for no completion, or whose completion finds no room, is not told of",
+            "an operation of an io_uring that asks for no completion is told of when it is submitted, without its result, \
+              and once more if it fails; what it does beyond names is a gap",
+            "an operation of an io_uring whose completion finds no room is a gap",
             "through io_uring, the address of a connect that failed and of a message is read when it is completed, and \
              another thread may have changed it",
             "through io_uring, descriptors received, splices and accepts after the first of several are not told of",

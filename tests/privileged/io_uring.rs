@@ -85,3 +85,32 @@ fn operations_that_worker_threads_do_are_told_of() {
 fn operations_that_a_polling_thread_takes_are_told_of() {
     the_same_events_come_as_by_system_calls("polled");
 }
+
+#[test]
+fn operations_whose_end_nobody_is_told_of_are_named_or_a_gap() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let place = bailiwick_tests::workload::Place::new();
+    let dir = place.files("dir", 0);
+    let instance = Instance::start(&[Declaration::new("ring").with("")]);
+    let program = instance.place().copy_of("uring", "agent-uring");
+    let said = instance.run("ring", &[program.as_os_str(), "silent".as_ref(), dir.as_os_str(), "0".as_ref()]);
+    let said = said.success().json();
+
+    let trail = instance.synced_trail();
+    let session = trail.event("session.start").only()["session"].clone();
+    let unlinked = trail.event("file.unlink");
+    assert_eq!(unlinked.only()["attributes"]["file.path"], json!(dir.join("silent").to_str()));
+    for operation in ["OPENAT", "UNLINKAT"] {
+        let told = trail.event("io_uring.submit");
+        let told = told.filter(|entry| entry["attributes"]["bailiwick.io_uring.operation"] == operation);
+        assert_eq!(told.count(), 1, "{operation}");
+    }
+    let lost = |kind: &str| -> u64 {
+        let gaps = trail.event("gap").filter(|gap| gap["session"] == session && gap["gap"]["kind"] == kind);
+        gaps.0.iter().map(|gap| gap["gap"]["lost"].as_u64().unwrap()).sum()
+    };
+    assert_eq!(lost("file.open"), 1, "{:#?}", trail.event("gap").0);
+    assert_eq!(lost("io_uring.submit"), said["overflowed"].as_u64().unwrap(), "{:#?}", trail.event("gap").0);
+}

@@ -3,7 +3,9 @@
 //! Hooks: `tp_btf/io_uring_submit_req`, when an operation has been taken in and nothing of it has been done, and
 //! `tp_btf/io_uring_complete`, when its result is known. What makes a descriptor, or has one, is resolved at completion,
 //! from the kernel's own objects. What is done by a path is told of when it is submitted: the path stands in the kernel's
-//! own copy by then, which no thread can change, and is gone at completion. Worker and poll threads raise no fork event and
+//! own copy by then, which no thread can change, and is gone at completion. An operation that asks for no completion where
+//! it succeeds is told of when it is submitted, and once more if it fails; what it does beyond names is a gap, for nothing
+//! tells of its end. So is one whose completion found no room (`tp_btf/io_uring_cqe_overflow`). Worker and poll threads raise no fork event and
 //! carry no membership: theirs is their process's. Misses opens into the table of fixed files, which make no descriptor, and
 //! whether what was done by a path succeeded: that stands with the operation.
 
@@ -11,7 +13,7 @@ use core::ffi::c_void;
 
 use agent_common::call::Act;
 use agent_common::file::{ACCESS_READ, ACCESS_WRITE, Open};
-use agent_common::maps::LOSS_READ;
+use agent_common::maps::{LOSS_READ, LOSS_UNTOLD};
 use agent_common::record::FLAG_IO_URING;
 use agent_common::{RecordKind, StringTag};
 use aya_ebpf::bindings::task_struct;
@@ -25,7 +27,7 @@ use super::file::{OpenFile, announce, begin_key, count, tell_open, transferred};
 use super::network::{connected, send, tell_socket};
 use crate::kernel::hash::Hash;
 use crate::kernel::offsets::{
-    CQE_RES, FILENAME_NAME, IO_CMD, IO_CONNECT_ADDR, IO_FILE, IO_LINK_NEW, IO_LINK_NEW_DFD, IO_LINK_OLD,
+    CQE_RES, FILENAME_NAME, IO_CMD, IO_CONNECT_ADDR, IO_FILE, IO_FLAGS, IO_LINK_NEW, IO_LINK_NEW_DFD, IO_LINK_OLD,
     IO_LINK_OLD_DFD, IO_MKDIR_DFD, IO_MKDIR_NAME, IO_MSG, IO_OPCODE, IO_RENAME_NEW, IO_RENAME_NEW_DFD, IO_RENAME_OLD,
     IO_RENAME_OLD_DFD, IO_UNLINK_DFD, IO_UNLINK_FLAGS, IO_UNLINK_NAME, TASK_GROUP_LEADER,
 };
@@ -46,12 +48,15 @@ const CONNECT: u8 = 16;
 const OPENAT: u8 = 18;
 const READ: u8 = 22;
 const WRITE: u8 = 23;
+const SEND: u8 = 26;
 const OPENAT2: u8 = 28;
 const RENAMEAT: u8 = 35;
 const UNLINKAT: u8 = 36;
 const MKDIRAT: u8 = 37;
 const SYMLINKAT: u8 = 38;
 const LINKAT: u8 = 39;
+const SEND_ZC: u8 = 47;
+const SENDMSG_ZC: u8 = 48;
 const BIND: u8 = 56;
 const LISTEN: u8 = 57;
 
@@ -77,6 +82,9 @@ pub fn on_uring_submit(ctx: BtfTracePointContext) -> i32 {
     let Some(call) = call(0) else { return 0 };
     let Some(scratch) = SCRATCH_URING.get_ptr_mut(0) else { return 0 };
     let Ok(opcode) = read::<u8>(request, &IO_OPCODE) else { return 0 };
+    if is_silent(request) {
+        silent(&call, scratch, request, opcode);
+    }
     let command = request + IO_CMD.load();
     let kind = match opcode {
         UNLINKAT if removes_directory(command) => RecordKind::Rmdir,
@@ -89,6 +97,42 @@ pub fn on_uring_submit(ctx: BtfTracePointContext) -> i32 {
     };
     if names(&call, scratch, kind, command).is_err() {
         count_lost(call.member.session, kind.to_wire(), LOSS_READ);
+    }
+    0
+}
+
+/// Whether no completion comes where it succeeds.
+#[inline(always)]
+fn is_silent(request: u64) -> bool {
+    const REQ_F_CQE_SKIP: u32 = 1 << 6;
+    // Wider in later kernels: the lower half is at the same place.
+    read::<u32>(request, &IO_FLAGS).is_ok_and(|flags| flags & REQ_F_CQE_SKIP != 0)
+}
+
+/// Tells of an operation whose completion will not be seen, and counts what it does as lost.
+#[inline(always)]
+fn silent(call: &Call, scratch: *mut Scratch, request: u64, opcode: u8) {
+    if submitted(call, scratch, request, opcode).is_err() {
+        count_lost(call.member.session, RecordKind::IoUringSubmit.to_wire(), LOSS_READ);
+    }
+    let kind = match opcode {
+        OPENAT | OPENAT2 => RecordKind::Open,
+        ACCEPT => RecordKind::Accept,
+        CONNECT => RecordKind::Connect,
+        SEND | SENDMSG | SEND_ZC | SENDMSG_ZC => RecordKind::Send,
+        READV | READ_FIXED | READ | WRITEV | WRITE_FIXED | WRITE => RecordKind::Io,
+        BIND => RecordKind::Bind,
+        LISTEN => RecordKind::Listen,
+        _ => return,
+    };
+    count_lost(call.member.session, kind.to_wire(), LOSS_UNTOLD);
+}
+
+/// A completion found no room: of what it ended nothing is known but that it did.
+#[btf_tracepoint(function = "io_uring_cqe_overflow")]
+pub fn on_uring_overflow(_ctx: BtfTracePointContext) -> i32 {
+    if let Some(call) = call(0) {
+        count_lost(call.member.session, RecordKind::IoUringSubmit.to_wire(), LOSS_UNTOLD);
     }
     0
 }

@@ -1,6 +1,6 @@
 //! Accounts that are settled late: counts of folded repeats, losses, processes and sessions that have ended.
 
-use agent_common::maps::{LOSS_ANNOUNCE, LOSS_INHERIT, LOSS_READ};
+use agent_common::maps::{LOSS_ANNOUNCE, LOSS_INHERIT, LOSS_READ, LOSS_UNTOLD};
 use agent_common::record::RecordKind;
 use tracing::warn;
 
@@ -110,6 +110,9 @@ impl Pipeline {
                 // Nothing of what it has done yet is lost: all that it does from now on is.
                 LOSS_INHERIT => ("all", None, "a process could not be given its session: what it does is not seen"),
                 LOSS_READ => (kind.map_or("all", event_of), Some(more), "the kernel's memory could not be read"),
+                LOSS_UNTOLD => {
+                    (kind.map_or("all", event_of), Some(more), "an io_uring told nobody that its operation had ended")
+                }
                 _ => (kind.map_or("all", event_of), Some(more), "the ring was full"),
             };
             members_lost |= !matches!(kind, "file.open" | "network.connect");

@@ -38,6 +38,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("IO_CMD", "io_kiocb.cmd"),
     ("IO_CONNECT_ADDR", "io_connect.addr"),
     ("IO_FILE", "io_kiocb.file"),
+    ("IO_FLAGS", "io_kiocb.flags"),
     ("IO_LINK_NEW", "io_link.newpath"),
     ("IO_LINK_NEW_DFD", "io_link.new_dfd"),
     ("IO_LINK_OLD", "io_link.oldpath"),

@@ -41,6 +41,7 @@ const ARMED: &[(&str, &str)] = &[
     ("on_signal", "signal_generate"),
     ("on_uring_submit", "io_uring_submit_req"),
     ("on_uring_complete", "io_uring_complete"),
+    ("on_uring_overflow", "io_uring_cqe_overflow"),
     ("on_sys_exit", "sys_exit"),
 ];
 /// The programs that `on_sys_exit` hands system calls over to, and the places they are found at.

@@ -3,6 +3,9 @@
 //! `uring plain|async|polled DIR PORT`: below an empty directory it makes, writes, reads, links, renames and removes files,
 //! connects to `127.0.0.1:PORT` and sends a datagram there. `async` has each done by a worker thread of the kernel's,
 //! `polled` has a thread of the kernel's take the operations. It prints `{"results": {"OPERATION": RESULT}}`.
+//!
+//! `uring silent DIR PORT` makes, opens and unlinks a file there and asks for no completion of it; then it has more
+//! operations done than there is room for completions, and prints by how many.
 
 use std::ffi::CString;
 use std::net::SocketAddrV4;
@@ -81,14 +84,44 @@ fn network(ring: &mut Ring, port: u16) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Does what no completion tells of; returns how many completions found no room.
+fn silent(dir: &Path) -> anyhow::Result<u32> {
+    const CWD: types::Fd = types::Fd(libc::AT_FDCWD);
+    const OPERATIONS: u32 = 7;
+    let mut ring = IoUring::new(2)?;
+    let made = c_path(dir, "silent")?;
+    let open = opcode::OpenAt::new(CWD, made.as_ptr()).flags(libc::O_RDWR | libc::O_CREAT).mode(0o600).build();
+    let unlink = opcode::UnlinkAt::new(CWD, made.as_ptr()).build();
+    for (entry, exists) in [(open, true), (unlink, false)] {
+        // SAFETY: the kernel has its own copy of the path when the submission returns.
+        unsafe { ring.submission().push(&entry.flags(Flags::SKIP_SUCCESS))? };
+        ring.submit()?;
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while dir.join("silent").exists() != exists {
+            anyhow::ensure!(std::time::Instant::now() < deadline, "what was asked for silently was not done");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+    for _ in 0..OPERATIONS {
+        // SAFETY: the operation leads to nothing.
+        unsafe { ring.submission().push(&opcode::Nop::new().build())? };
+        ring.submit()?;
+    }
+    Ok(OPERATIONS - ring.completion().len() as u32)
+}
+
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [mode, dir, port] = &arguments[..] else { bail!("usage: uring plain|async|polled DIR PORT") };
+    let [mode, dir, port] = &arguments[..] else { bail!("usage: uring plain|async|polled|silent DIR PORT") };
+    if mode == "silent" {
+        println!("{}", json!({"overflowed": silent(Path::new(dir))?}));
+        return Ok(());
+    }
     let (ring, flags) = match mode.as_str() {
         "plain" => (IoUring::new(8)?, Flags::empty()),
         "async" => (IoUring::new(8)?, Flags::ASYNC),
         "polled" => (IoUring::builder().setup_sqpoll(50).build(8)?, Flags::empty()),
-        _ => bail!("{mode} is none of plain, async, polled"),
+        _ => bail!("{mode} is none of plain, async, polled, silent"),
     };
     let mut ring = Ring { ring, flags, results: Map::new() };
     files(&mut ring, &PathBuf::from(dir))?;
