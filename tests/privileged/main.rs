@@ -8,6 +8,7 @@
 mod calls;
 mod config;
 mod deeds;
+mod detours;
 mod doctor;
 mod evasions;
 mod file;
