@@ -5,6 +5,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod arming;
 mod calls;
 mod config;
 mod deeds;
@@ -18,4 +19,5 @@ mod io_uring;
 mod network;
 mod process;
 mod session;
+mod soak;
 mod sockets;

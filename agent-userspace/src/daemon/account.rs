@@ -208,6 +208,7 @@ impl Pipeline {
     }
 
     fn close(&mut self, id: u64) {
+        self.lose_refused(id);
         let Some(session) = self.attributor.session(id).cloned() else { return };
         let time = self.clock.wall(boot_ns());
         let draft = end(

@@ -186,7 +186,6 @@ impl Pipeline {
     pub(super) fn watch_from(&mut self, session: u64, since_boot_ns: u64) {
         if let Err(error) = self.arm() {
             error!(%error, "a session is not watched");
-            self.view.lock().problems.insert("sensor", format!("a session is not watched: {error}"));
         }
         let armed = self.armed_since.unwrap_or_else(boot_ns);
         if armed <= since_boot_ns {

@@ -9,6 +9,7 @@
 mod account;
 mod acts;
 mod afterwards;
+mod arming;
 mod checking;
 mod clock;
 mod command;

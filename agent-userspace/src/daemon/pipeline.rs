@@ -21,9 +21,8 @@ use super::places::{DeniedFiles, HostMounts};
 use super::state::SharedView;
 use crate::attribute::Attributor;
 use crate::config::Config;
-use crate::config::settings::Idle;
 use crate::entry::{Draft, Timestamp, Verdict};
-use crate::sensor::{Drained, Sensor, SensorError};
+use crate::sensor::{Drained, Sensor};
 use crate::trail::Trail;
 
 /// Records are handled this long after they were made, so that those of another processor, made before, have come.
@@ -58,8 +57,10 @@ pub(super) struct Pipeline {
     drained: Option<Drained>,
     /// Since when the system-call hook is attached, in nanoseconds after boot.
     pub(super) armed_since: Option<u64>,
+    /// Since when it can't be attached, in the same.
+    pub(super) refused_since: Option<u64>,
     /// Since when no session lives.
-    quiet_since: Option<Instant>,
+    pub(super) quiet_since: Option<Instant>,
     /// Decisions on provisional sessions, and until when (nanoseconds after boot) they are kept for their tasks.
     pub(super) decisions: VecDeque<(u64, u64)>,
     /// What was lost by the last sweep: how many, and until when.
@@ -117,6 +118,7 @@ impl Pipeline {
             drafts: Vec::new(),
             drained: None,
             armed_since: None,
+            refused_since: None,
             quiet_since: None,
             decisions: VecDeque::new(),
             losses: BTreeMap::new(),
@@ -164,6 +166,7 @@ impl Pipeline {
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_EVERY;
             self.sweep_losses();
+            self.try_arming_again();
         }
         if now >= self.next_flush {
             self.next_flush = now + FLUSH_EVERY;
@@ -272,47 +275,6 @@ impl Pipeline {
             session.tally.lost += draft.gap.as_ref().and_then(|gap| gap.lost).unwrap_or(0);
         }
         self.drafts.push(draft);
-    }
-
-    /// Attaches the system-call hook, if it is not attached.
-    pub(super) fn arm(&mut self) -> Result<(), SensorError> {
-        self.quiet_since = None;
-        if self.armed_since.is_none() {
-            self.sensor.arm()?;
-            self.armed_since = Some(boot_ns());
-            self.gate.set_attached(true);
-        }
-        Ok(())
-    }
-
-    /// Detaches the system-call hook when no session has lived for long enough.
-    fn relax(&mut self, now: Instant) {
-        if self.attributor.sessions().next().is_some() {
-            self.quiet_since = None;
-            return;
-        }
-        let quiet_since = *self.quiet_since.get_or_insert(now);
-        let settings = &self.config.settings.sensor;
-        if settings.idle == Idle::Armed || self.armed_since.is_none() || now - quiet_since < settings.linger {
-            return;
-        }
-        if !self.gate.withdraw() {
-            self.quiet_since = Some(now);
-            return;
-        }
-        self.disarm(now);
-    }
-
-    /// Detaches the system-call hook.
-    fn disarm(&mut self, now: Instant) {
-        match self.sensor.disarm() {
-            Ok(()) => self.armed_since = None,
-            Err(error) => {
-                warn!(%error, "the system-call hook stays attached");
-                self.gate.set_attached(true);
-                self.quiet_since = Some(now);
-            }
-        }
     }
 
     fn look_at_gate(&mut self) {
