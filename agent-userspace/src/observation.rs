@@ -418,7 +418,7 @@ pub const OBSERVATIONS: &[Observation] = &[
             "the end of a TCP connection that the session made or took, with its bytes of data",
             &[
                 "the end of a connection that was made before its process joined the session is not told of",
-            "the end of a connection that comes after its session's end is not told of",
+                "the end of a connection that comes after its session's end is not told of",
                 "the end of a UDP socket, and its bytes, are not told of",
             ],
         )

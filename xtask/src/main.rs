@@ -8,6 +8,7 @@
 mod bench;
 mod build;
 mod check;
+mod fuzz;
 mod invocation;
 mod mounts;
 mod run;
@@ -57,6 +58,8 @@ enum Task {
     Check,
     /// Measure what Bailiwick costs, beside nothing and `strace` (needs root)
     Bench(bench::Options),
+    /// Fuzz the decoder of the sensor's records
+    Fuzz(fuzz::Options),
     /// What `bench` starts this program as
     #[command(hide = true, subcommand)]
     BenchWorker(bench::Worker),
@@ -92,6 +95,10 @@ fn carry_out(task: Task) -> Result<ExitCode> {
         }
         Task::Bench(options) => return bench::run(&workspace, &options),
         Task::BenchWorker(worker) => worker.run()?,
+        Task::Fuzz(options) => {
+            setup::ensure(&workspace, &[Group::Test])?;
+            fuzz::run(&workspace, &options)?;
+        }
         Task::Test => return test::all(&workspace),
     }
     Ok(ExitCode::SUCCESS)

@@ -15,7 +15,7 @@ use anyhow::Result;
 use self::report::{Counts, Report};
 use crate::{
     build::{self, Profile},
-    check,
+    check, fuzz,
     invocation::Invocation,
     mounts,
     setup::{self, Group},
@@ -50,6 +50,7 @@ fn phases(workspace: &Workspace, report: &mut Report) {
         return;
     }
     report.phase("host tests", |counts| count(workspace, &cargo_test(), counts));
+    report.phase("fuzz", |_| fuzz::run(workspace, &fuzz::IN_TESTS));
     for name in ON_THE_KERNEL {
         report.phase(&format!("{name} tests"), |counts| on_the_kernel(workspace, name, counts));
     }

@@ -2,7 +2,7 @@
 
 use agent_common::RecordKind;
 use agent_common::process as wire;
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::*;
 
@@ -117,4 +117,18 @@ fn whatever_bytes_come_are_decoded_or_refused() {
         }
     }
     assert!(decoded as usize >= RecordKind::ALL.len(), "no kind was decoded at all: {decoded}");
+}
+
+#[test]
+fn the_corpus_of_the_fuzzing_has_a_record_of_every_kind_and_each_is_one() {
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus/decode");
+    let mut kinds: std::collections::BTreeSet<u16> = std::collections::BTreeSet::new();
+    for file in std::fs::read_dir(corpus).unwrap() {
+        let path = file.unwrap().path();
+        let record = std::fs::read(&path).unwrap();
+        decode(&record).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let (header, _) = RecordHeader::read_from_prefix(&record).unwrap();
+        kinds.insert(header.kind);
+    }
+    assert_eq!(kinds, RecordKind::ALL.iter().map(|kind| kind.to_wire()).collect());
 }

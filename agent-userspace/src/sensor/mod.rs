@@ -336,6 +336,15 @@ impl Sensor {
         (batch, drained)
     }
 
+    /// Shows each record that waits, as it stands in its ring. It goes on waiting.
+    pub fn visit_waiting(&self, mut visit: impl FnMut(&[u8])) {
+        for ring in [&self.weighty, &self.bulk] {
+            for (.., record) in Waiting::of(ring, u64::MAX, usize::MAX).records {
+                visit(record);
+            }
+        }
+    }
+
     /// Gives up what was drained.
     pub fn give_up(&mut self, drained: Drained) {
         self.weighty.give_up(drained.weighty);

@@ -102,11 +102,12 @@ pub(crate) mod fake {
                 .with_file("/sysroot/bin/cargo-fmt", "")
                 .with_answer("bpf-linker --version", "bpf-linker 0.13.0")
                 .with_answer("cargo-deny --version", "cargo-deny 0.20.2")
+                .with_answer("cargo-fuzz --version", "cargo-fuzz 0.13.2")
                 .with_file("/etc/ssl/certs/ca-certificates.crt", "")
                 .with_requirements("some-package==1.0\n")
                 .with_file(workspace.python_environment().join("bin/python"), "")
                 .with_file(workspace.python_environment().join("requirements.stamp"), "some-package==1.0\n");
-            for program in ["git", "strace", "tmux", "python3"] {
+            for program in ["c++", "git", "strace", "tmux", "python3"] {
                 host = host.with_program(program);
             }
             host

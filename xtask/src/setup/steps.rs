@@ -19,6 +19,9 @@ const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 /// Checks licences, sources and duplicates. Pinned, since a newer one may judge differently; needs rustc 1.88.
 const CARGO_DENY: &str = "0.20.2";
 
+/// Builds what fuzzes the decoder, and runs it.
+const CARGO_FUZZ: &str = "0.13.2";
+
 /// One thing to install.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Step {
@@ -85,6 +88,7 @@ pub(crate) fn missing(workspace: &Workspace, groups: &[Group], probe: &dyn Probe
     let wants = |group: Group| groups.contains(&group);
     let linker = wants(Group::Build).then(|| bpf_linker(probe)).flatten();
     let deny = wants(Group::Check).then(|| cargo_deny(probe)).flatten();
+    let fuzz = wants(Group::Test).then(|| cargo_fuzz(probe)).flatten();
     let python = wants(Group::Test).then(|| python(workspace, probe)).flatten();
 
     let mut wanted: Vec<&Package> = Vec::new();
@@ -95,7 +99,7 @@ pub(crate) fn missing(workspace: &Workspace, groups: &[Group], probe: &dyn Probe
     wanted.extend(python.is_some().then_some(MAKES_ENVIRONMENTS).into_iter().flatten());
 
     // First the packages: the other steps compile. Then the toolchain, which they compile with.
-    [packages(&wanted, probe), toolchain(workspace, probe), linker, deny, python].into_iter().flatten().collect()
+    [packages(&wanted, probe), toolchain(workspace, probe), linker, deny, fuzz, python].into_iter().flatten().collect()
 }
 
 /// A Debian package, why it is needed, and what shows that it (or what stands for it) is there.
@@ -146,6 +150,7 @@ const LINKED_INTO_BPF_LINKER: &[Package] = &[
 ];
 
 const USED_BY_TESTS: &[Package] = &[
+    Package { name: "g++", why: "compiles libFuzzer", shown_by: Sign::Program("c++") },
     Package { name: "git", why: "the agent under test commits with it", shown_by: Sign::Program("git") },
     Package { name: "strace", why: "the observer that tests compare with", shown_by: Sign::Program("strace") },
     Package { name: "tmux", why: "gives tests a terminal", shown_by: Sign::Program("tmux") },
@@ -245,6 +250,20 @@ fn cargo_deny(probe: &dyn Probe) -> Option<Step> {
     })
 }
 
+fn cargo_fuzz(probe: &dyn Probe) -> Option<Step> {
+    if probe.answer(&Invocation::new("cargo-fuzz").arg("--version")) == Some(format!("cargo-fuzz {CARGO_FUZZ}")) {
+        return None;
+    }
+    Some(Step {
+        what: format!("cargo-fuzz {CARGO_FUZZ}"),
+        why: vec!["builds what fuzzes the decoder, and runs it".to_owned()],
+        about: "about half a minute",
+        installer: Installer::Own,
+        commands: vec![install("cargo-fuzz", CARGO_FUZZ)],
+        stamp: None,
+    })
+}
+
 /// Forced, since one that is there but does not start must be built again.
 fn install(name: &str, version: &str) -> Invocation {
     Invocation::new("cargo").args(["install", "--locked", "--force", name, "--version", version])
@@ -307,6 +326,7 @@ mod tests {
                 "Rust 1.95.0",
                 "bpf-linker 0.13.0",
                 "cargo-deny 0.20.2",
+                "cargo-fuzz 0.13.2",
                 "Python packages of the tests"
             ]
         );
