@@ -75,3 +75,5 @@ pub const OPEN_SOCKET: u32 = 16;
 pub const OPEN_ANONYMOUS: u32 = 32;
 /// The file was reached through a mount of a part of its file system: a bind mount, or a container's.
 pub const OPEN_BOUND: u32 = 64;
+/// The file lies in an overlay: its device is the overlay's, its inode number that of the file in the layer below.
+pub const OPEN_LAYERED: u32 = 128;

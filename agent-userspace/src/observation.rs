@@ -24,7 +24,6 @@ pub struct Observation {
 
 const OPEN_BLIND_SPOTS: &[&str] = &[
     "a deny by a pattern does not hold for a hard link that the file had before; a deny by its full name does",
-    "a file below an overlay has another inode: a deny by its name outside does not hold inside; that it is mounted is told of",
     "a descriptor that another thread replaces before the call returns is seen as its replacement",
 ];
 const FORK: &[&str] = &["bailiwick.child.tgid", "bailiwick.child.start_boot_ns"];

@@ -124,6 +124,27 @@ impl Drop for Cgroup {
 }
 
 #[test]
+fn a_denied_file_is_not_changed_under_another_name_unnoticed() {
+    in_both_sets(|files, instance| {
+        let hard = files.granted.join("hard");
+        std::fs::hard_link(&files.secret, &hard).unwrap();
+        let script = "hard = sys.argv[1]\n\
+            os.chmod(hard, 0o600)\n\
+            os.truncate(hard, 3)\n\
+            fd = os.open(hard, os.O_RDWR); os.ftruncate(fd, 2)\n\
+            os.chmod(os.path.dirname(hard) + '/f0', 0o600)\n";
+        let trail = python(instance, script, &[hard.to_str().unwrap()]);
+        for (event, times) in [("file.chmod", 1), ("file.truncate", 2), ("file.open", 1)] {
+            let told = at(&trail, event, &hard);
+            assert_eq!(denied(&told)["reason"]["kind"], "rule", "{event}: {:#?}", told.0);
+            assert_eq!(told.len(), times, "{event}: {:#?}", told.0);
+        }
+        let beside = at(&trail, "file.chmod", &files.granted.join("f0"));
+        assert_eq!(beside.only()["verdict"], "in_scope");
+    });
+}
+
+#[test]
 fn a_child_in_another_cgroup_and_one_that_is_traced_stay_in_the_session() {
     in_both_sets(|files, instance| {
         let cgroup = Cgroup::new();
@@ -258,7 +279,7 @@ fn a_connection_of_another_kind_is_a_network_event() {
 }
 
 #[test]
-fn a_file_in_an_overlay_is_named_where_it_is_seen_and_the_mount_is_judged() {
+fn a_file_that_is_denied_is_denied_in_an_overlay_of_its_directory() {
     in_both_sets(|files, instance| {
         let script = "lower, base = sys.argv[1:]\n\
             CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000\n\
@@ -268,11 +289,17 @@ fn a_file_in_an_overlay_is_named_where_it_is_seen_and_the_mount_is_judged() {
             options = f'lowerdir={lower},upperdir={base}/upper,workdir={base}/work'.encode()\n\
             call(165, b'overlay', f'{base}/merged'.encode(), b'overlay', 0, options)\n\
             open(f'{base}/merged/secret').read()\n\
+            open(f'{base}/merged/beside').read()\n\
             open(f'{base}/merged/secret', 'a').write('more')\n";
+        std::fs::write(files.secret.with_file_name("beside"), "beside").unwrap();
         let (lower, base) = (files.secret.parent().unwrap(), &files.granted);
         let trail = python(instance, script, &[lower.to_str().unwrap(), base.to_str().unwrap()]);
         let merged = at(&trail, "file.open", &base.join("merged/secret"));
         assert!(!merged.is_empty(), "{:#?}", trail.event("file.open").0);
+        let reason = &merged.0[0]["reason"];
+        assert_eq!(reason["kind"], "rule", "the file itself is denied: {reason:#}");
+        let other = at(&trail, "file.open", &base.join("merged/beside"));
+        assert_eq!(other.only()["verdict"], "in_scope", "a file beside it is not");
         let mounted = trail.event("file.mount");
         let mounted = mounted.filter(|entry| entry["attributes"].get("error.type").is_none());
         denied(&mounted);

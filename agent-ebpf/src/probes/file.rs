@@ -9,8 +9,8 @@ use core::ptr::addr_of_mut;
 
 use agent_common::call::Call as SystemCall;
 use agent_common::file::{
-    ACCESS_CREATED, ACCESS_PATH, ACCESS_READ, ACCESS_WRITE, OPEN_ANONYMOUS, OPEN_BOUND, OPEN_INTERNAL, OPEN_NAMELESS,
-    OPEN_PIPE, OPEN_SOCKET, OPEN_UNREACHABLE, Open,
+    ACCESS_CREATED, ACCESS_PATH, ACCESS_READ, ACCESS_WRITE, OPEN_ANONYMOUS, OPEN_BOUND, OPEN_INTERNAL, OPEN_LAYERED,
+    OPEN_NAMELESS, OPEN_PIPE, OPEN_SOCKET, OPEN_UNREACHABLE, Open,
 };
 use agent_common::maps::{Fold, LOSS_ANNOUNCE};
 use agent_common::{RecordKind, StringTag};
@@ -298,13 +298,18 @@ impl OpenFile {
     pub fn read(file: u64) -> Result<Self, Unreadable> {
         let place = Place { mnt: read(file, &FILE_PATH_MNT)?, dentry: read(file, &FILE_PATH_DENTRY)? };
         let inode: u64 = read(file, &FILE_INODE)?;
+        const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
         let sb: u64 = read(inode, &INODE_SB)?;
         let mut flags = 0;
         if is_nameless(place.dentry)? {
             flags |= OPEN_NAMELESS;
         }
+        let magic: u64 = read(sb, &SB_MAGIC)?;
+        if magic == OVERLAYFS_SUPER_MAGIC {
+            flags |= OPEN_LAYERED;
+        }
         if is_internal(place.mnt)? {
-            flags |= OPEN_INTERNAL | kind_of_internal(read(sb, &SB_MAGIC)?);
+            flags |= OPEN_INTERNAL | kind_of_internal(magic);
         } else if is_bound(place.mnt, read(sb, &SB_ROOT)?)? {
             flags |= OPEN_BOUND;
         }

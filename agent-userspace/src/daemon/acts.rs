@@ -1,12 +1,18 @@
 //! What calls that are told of as they were made become: changes of names, of what files are, of mounts, of privileges.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
 use agent_common::RecordKind;
 use serde_json::json;
 
 use super::afterwards::{LastName, lookup};
 use super::drafts::{Compose, normalised};
+use super::files::kernel_id;
 use super::pipeline::Pipeline;
-use crate::decode::{Act, Head, Named, Text};
+use super::places::FileSeen;
+use crate::decode::{Act, Head, Named, Object, Text};
 use crate::entry::Timestamp;
 use crate::observation::{Judged, event_of, judged_by};
 use crate::scope::{self, Access, SeenPath};
@@ -33,7 +39,12 @@ impl Pipeline {
         }
         let errno = (act.errno != 0).then_some(act.errno);
         match judged_by(act.kind) {
-            Judged::Write => self.judge_places(session, &mut compose, &places, errno),
+            Judged::Write => {
+                self.judge_places(session, &mut compose, &places, errno);
+                for file in self.changed_files(session, act, &places) {
+                    self.judge_identity(session, &mut compose, file);
+                }
+            }
             Judged::Privilege(name) => self.judge(session, &mut compose, &scope::Action::Privilege { name }, errno),
             Judged::Otherwise => {}
         }
@@ -45,6 +56,25 @@ impl Pipeline {
         let paths: Vec<SeenPath<'_>> =
             places.iter().map(|place| SeenPath { bytes: &place.path.bytes, cut: place.path.cut }).collect();
         self.judge(session, compose, &scope::Action::Files { paths: &paths, access: Access::Write }, errno);
+    }
+
+    /// The files that an act changed, where it may matter which they are: what a descriptor leads to, and what stands where
+    /// a path leads that is followed to its end.
+    fn changed_files(&self, session: u64, act: &Act, places: &[Place]) -> Vec<FileSeen> {
+        let agent = self.attributor.session(session).map(|session| session.agent.as_str());
+        if !agent.is_some_and(|agent| self.denied.names_any(agent)) {
+            return Vec::new();
+        }
+        let of = |object: &Object| FileSeen { device: object.device, inode: object.inode, flags: object.flags };
+        let mut files: Vec<FileSeen> = act.object.iter().map(of).collect();
+        if last_name(act) == LastName::Followed {
+            let named = places.iter().take(act.names.len());
+            files.extend(named.filter_map(|place| {
+                let (device, inode) = kernel_id(Path::new(OsStr::from_bytes(&place.path.bytes))).ok()?;
+                Some(FileSeen { device, inode, flags: 0 })
+            }));
+        }
+        files
     }
 
     /// Whether a signal stayed inside the session: the kernel side knows the sessions by their first ids.

@@ -9,7 +9,7 @@ use super::clock::boot_ns;
 use super::drafts::{Compose, gap, normalised, script, uncounted_gap};
 use super::gatekeeper::Passage;
 use super::pipeline::Pipeline;
-use super::places::{DeniedFiles, HostMounts};
+use super::places::{DeniedFiles, FileSeen, HostMounts};
 use crate::attribute::{Attributed, Process};
 use crate::decode::{self, Action, Event, Exec, ExecFailed, Head, Open, ProcessKey, Text};
 use crate::entry::{Draft, Gap, ReasonKind, Timestamp, Verdict};
@@ -262,7 +262,7 @@ impl Pipeline {
             script: script.as_ref().map(|path| SeenPath { bytes: path, cut: exec.given.cut }),
         };
         self.judge(session, &mut compose, &action, None);
-        self.judge_identity(session, &mut compose, exec.device, exec.inode);
+        self.judge_identity(session, &mut compose, FileSeen { device: exec.device, inode: exec.inode, flags: 0 });
         self.push(session, compose.draft);
     }
 
@@ -340,14 +340,15 @@ impl Pipeline {
                 }
             }
         }
-        self.judge_identity(session, compose, open.key.device, open.key.inode);
+        let seen = FileSeen { device: open.key.device, inode: open.key.inode, flags: open.flags };
+        self.judge_identity(session, compose, seen);
     }
 
     /// A file that is denied by its full name is denied under every other.
-    fn judge_identity(&self, session: u64, compose: &mut Compose, device: u32, inode: u64) {
+    pub(super) fn judge_identity(&self, session: u64, compose: &mut Compose, file: FileSeen) {
         let agent = self.attributor.session(session).map(|session| session.agent.as_str());
         if compose.draft.verdict == Verdict::InScope
-            && let Some(rule) = agent.and_then(|agent| self.denied.rule(agent, device, inode))
+            && let Some(rule) = agent.and_then(|agent| self.denied.rule(agent, file))
         {
             compose.draft.verdict = Verdict::OutOfScope;
             compose.draft.reason = Some(rule.clone());

@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use agent_common::file::OPEN_LAYERED;
+
 use super::files::kernel_id;
 use crate::config::Config;
 use crate::entry::Reason;
@@ -91,10 +93,31 @@ impl DeniedFiles {
         Self(agents)
     }
 
-    /// The rule that denies a file to an agent, whatever name it is reached by.
-    pub(super) fn rule(&self, agent: &str, device: u32, inode: u64) -> Option<&Reason> {
-        self.0.get(agent)?.get(&(device, inode))
+    /// Whether any file is denied to an agent by its full name.
+    pub(super) fn names_any(&self, agent: &str) -> bool {
+        self.0.get(agent).is_some_and(|files| !files.is_empty())
     }
+
+    /// The rule that denies a file to an agent, whatever name it is reached by. A file of an overlay has the inode number
+    /// of the file in the layer below, but another device: a file of another layer's file system with the same number
+    /// would be taken for the denied one.
+    pub(super) fn rule(&self, agent: &str, file: FileSeen) -> Option<&Reason> {
+        let denied = self.0.get(agent)?;
+        let exactly = denied.get(&(file.device, file.inode));
+        if exactly.is_some() || file.flags & OPEN_LAYERED == 0 {
+            return exactly;
+        }
+        denied.iter().find(|((_, inode), _)| *inode == file.inode).map(|(_, reason)| reason)
+    }
+}
+
+/// A file as a record has it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FileSeen {
+    pub(super) device: u32,
+    pub(super) inode: u64,
+    /// The constants of `agent_common::file` beginning with `OPEN_`.
+    pub(super) flags: u32,
 }
 
 #[cfg(test)]
