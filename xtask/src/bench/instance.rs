@@ -432,7 +432,12 @@ esac
 
     #[test]
     fn a_daemon_that_does_not_become_ready_is_an_error_with_its_log() {
-        let fixture = Fixture::new("#!/bin/sh\necho \"$1: no BTF\" >&2\nexit 69\n");
+        // It is asked for its status when it has said why it ends.
+        let fixture = Fixture::new(
+            "#!/bin/sh\ntries=0\n\
+             until test $1 = daemon -o -e \"$0.ended\" -o $tries -eq 1000; do sleep 0.01; tries=$((tries + 1)); done\n\
+             echo \"$1: no BTF\" >&2\ntouch \"$0.ended\"\nexit 69\n",
+        );
         let error = format!("{:#}", fixture.start().unwrap_err());
         assert!(error.contains("its log ends:\ndaemon: no BTF"), "{error}");
         assert!(error.contains("`bailiwick status --wait 30s` failed: exit status: 69"), "{error}");
