@@ -19,5 +19,6 @@ mod io_uring;
 mod network;
 mod process;
 mod session;
+mod sly;
 mod soak;
 mod sockets;
