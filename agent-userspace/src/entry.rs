@@ -340,4 +340,7 @@ pub struct Entry {
     /// What it says.
     #[serde(flatten)]
     pub draft: Draft,
+    /// The hash over this entry and all before it, as `docs/trail.md` defines it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub chain: String,
 }

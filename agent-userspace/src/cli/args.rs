@@ -107,6 +107,8 @@ pub enum Command {
     Doctor(JsonArgs),
     /// Say whether the daemon is well
     Status(StatusArgs),
+    /// Say whether the trail is whole, and up to where a checkpoint vouches for it; needs no daemon
+    Verify(VerifyArgs),
     /// Read the declarations again
     Reload(JsonArgs),
 }
@@ -230,6 +232,20 @@ pub struct StatusArgs {
     /// Wait so long at most until the sensor watches and what already ran is reconciled
     #[arg(long, value_parser = duration, value_name = "TIME")]
     pub wait: Option<Duration>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `bailiwick verify`.
+#[derive(Clone, Debug, Args)]
+pub struct VerifyArgs {
+    /// Begin there: a time (2026-01-31T12:00:00Z), or so long ago (10m); otherwise all is verified
+    #[arg(long, value_parser = since, value_name = "TIME")]
+    pub since: Option<Beginning>,
+    /// Compare with checkpoints that a back end received, as JSON Lines
+    #[arg(long, value_name = "FILE")]
+    pub checkpoints: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

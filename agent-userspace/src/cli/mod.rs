@@ -16,6 +16,7 @@ mod run;
 mod serving;
 pub mod story;
 pub mod text;
+mod verify;
 
 use std::io;
 
@@ -28,6 +29,7 @@ use crate::control::client::{Client, ClientError};
 use crate::control::{ErrorKind, RemoteError};
 use crate::daemon::DaemonError;
 use crate::sensor::SensorError;
+use crate::trail::{ExportedError, TrailError};
 
 /// All is well.
 pub const GOOD: u8 = 0;
@@ -52,6 +54,12 @@ pub enum CliError {
     /// The daemon did not start.
     #[error(transparent)]
     Daemon(#[from] DaemonError),
+    /// The trail cannot be looked at.
+    #[error(transparent)]
+    Trail(#[from] TrailError),
+    /// Exported checkpoints cannot be used.
+    #[error(transparent)]
+    Checkpoints(#[from] ExportedError),
     /// The daemon is there, but not ready.
     #[error("the daemon is not ready after {waited:?}{}", because(.reasons))]
     NotReady {
@@ -76,7 +84,11 @@ impl CliError {
             Self::Daemon(
                 DaemonError::TooLittlePrivilege { .. } | DaemonError::Sensor(SensorError::NotPermitted { .. }),
             ) => TOO_LITTLE_PRIVILEGE,
-            Self::Daemon(_) => NO,
+            Self::Trail(TrailError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+                TOO_LITTLE_PRIVILEGE
+            }
+            Self::Trail(TrailError::NoTrail { .. }) | Self::Checkpoints(_) => BAD_INPUT,
+            Self::Daemon(_) | Self::Trail(_) => NO,
             Self::Client(error) => match error {
                 ClientError::NoDaemon { .. } | ClientError::Silent { .. } | ClientError::CutOff { .. } => NO_DAEMON,
                 ClientError::NotAllowed { .. } => TOO_LITTLE_PRIVILEGE,
@@ -142,6 +154,7 @@ fn execute(cli: &Cli, output: &mut Output<'_>, palette: Palette) -> Result<u8, C
         Command::Sync(args) => commands::sync(&client, *args, output),
         Command::Doctor(args) => commands::doctor(&client, *args, output, palette),
         Command::Status(args) => commands::status(&client, *args, output, palette),
+        Command::Verify(args) => verify::verify(&cli.paths, args, output),
         Command::Reload(args) => commands::reload(&client, *args, output),
     }
 }

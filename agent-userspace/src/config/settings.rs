@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::fault::{Fault, Problem, nearest};
 use super::reader::{Located, Section};
 use super::rules::Reading;
+use crate::trail::Retention;
 
 /// The smallest ring: one page.
 pub const MIN_RING_BYTES: u32 = 4096;
@@ -70,6 +71,14 @@ pub struct SensorSettings {
 pub struct TrailSettings {
     /// How long an entry may wait before it is made durable.
     pub sync_interval: Duration,
+    /// The length after which a segment is closed.
+    pub segment_bytes: u64,
+    /// A checkpoint is signed after so long, where there is something new,
+    pub checkpoint_interval: Duration,
+    /// or after so many entries.
+    pub checkpoint_entries: u64,
+    /// What need not be kept.
+    pub retention: Retention,
 }
 
 /// How entries are exported.
@@ -112,7 +121,13 @@ impl Default for Settings {
                 gate: true,
                 environment: DEFAULT_ENVIRONMENT.map(str::to_owned).into(),
             },
-            trail: TrailSettings { sync_interval: Duration::from_millis(100) },
+            trail: TrailSettings {
+                sync_interval: Duration::from_millis(100),
+                segment_bytes: 64 << 20,
+                checkpoint_interval: Duration::from_secs(60),
+                checkpoint_entries: 10_000,
+                retention: Retention::default(),
+            },
             export: ExportSettings::default(),
         }
     }
@@ -199,10 +214,29 @@ impl SensorSettings {
 
 impl TrailSettings {
     fn read(&mut self, mut section: Section<'_>, reading: &mut Reading<'_>) {
-        if let Some(millis) = within(&mut section, "sync_interval_ms", 1, 60_000, &mut reading.problems) {
+        let problems = &mut reading.problems;
+        if let Some(millis) = within(&mut section, "sync_interval_ms", 1, 60_000, problems) {
             self.sync_interval = Duration::from_millis(millis);
         }
-        section.finish(&mut reading.problems);
+        if let Some(bytes) = within(&mut section, "segment_bytes", 64 << 10, 1 << 30, problems) {
+            self.segment_bytes = bytes;
+        }
+        if let Some(seconds) = within(&mut section, "checkpoint_seconds", 1, 86_400, problems) {
+            self.checkpoint_interval = Duration::from_secs(seconds);
+        }
+        if let Some(entries) = within(&mut section, "checkpoint_entries", 1, 1_000_000, problems) {
+            self.checkpoint_entries = entries;
+        }
+        if let Some(days) = within(&mut section, "keep_days", 1, 36_500, problems) {
+            self.retention.age = Some(Duration::from_secs(days * 86_400));
+        }
+        if let Some(bytes) = within(&mut section, "keep_bytes", 128 << 10, i64::MAX.cast_unsigned(), problems) {
+            self.retention.bytes = Some(bytes);
+        }
+        if let Some(delete) = section.boolean("delete_unacknowledged", problems) {
+            self.retention.unacknowledged = delete.value;
+        }
+        section.finish(problems);
     }
 }
 

@@ -35,7 +35,12 @@ pub(crate) struct Builder(Entry);
 
 /// Entry `seq` of the trail 5f3a91c2.
 pub(crate) fn entry(seq: u64, event: &str) -> Builder {
-    Builder(Entry { uid: format!("5f3a91c2-{seq}"), seq, draft: Draft::of_host(time_of(seq), event) })
+    Builder(Entry {
+        uid: format!("5f3a91c2-{seq}"),
+        seq,
+        draft: Draft::of_host(time_of(seq), event),
+        chain: String::new(),
+    })
 }
 
 impl Builder {

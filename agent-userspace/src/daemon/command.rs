@@ -19,6 +19,8 @@ pub(super) enum Command {
     Sync { reply: SyncSender<Result<u64, String>> },
     /// Take another configuration.
     Reload { config: Arc<Config>, reply: SyncSender<Result<(), String>> },
+    /// Remove what the trail need not keep, of what every target has acknowledged: up to this seq.
+    Prune { acknowledged: u64 },
     /// End.
     Stop,
 }

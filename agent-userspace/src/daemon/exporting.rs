@@ -37,6 +37,11 @@ impl Export {
         self.targets().into_iter().map(status).collect()
     }
 
+    /// The last entry that every target has acknowledged; with no target, nothing is waited for.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.targets().into_iter().map(|target| target.acknowledged).min().unwrap_or(u64::MAX)
+    }
+
     /// What keeps entries from being acknowledged.
     pub(super) fn problems(&self) -> Vec<String> {
         let problem = |target: TargetStatus| {

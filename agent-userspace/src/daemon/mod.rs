@@ -30,6 +30,7 @@ mod sessions_file;
 mod sockets;
 mod start;
 mod state;
+mod vouching;
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -71,6 +72,8 @@ const DEFAULT_CONFIG_DIR: &str = "/etc/bailiwick";
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// How often it is looked whether somebody wants the daemon to end.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often it is looked whether there is more of the trail than need be kept.
+const PRUNE_EVERY: Duration = Duration::from_secs(10);
 /// How often the service manager is told that we live.
 const WATCHDOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -176,7 +179,8 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
     check_pin_dir(&paths.pin_dir)?;
     make_directory(&paths.state_dir, 0o700)?;
     make_directory(&paths.runtime_dir, 0o755)?;
-    let Opened { trail, recovered } = Trail::open(&paths.state_dir, TrailOptions::default())?;
+    let trail_options = TrailOptions { segment_bytes: config.settings.trail.segment_bytes };
+    let Opened { trail, recovered } = Trail::open(&paths.state_dir, trail_options)?;
     let before = Before { recovered, last_entry: last_entry(&paths.state_dir, trail.last_seq())? };
     let access = Access::of_host();
     let runtime = runtime()?;
@@ -204,6 +208,7 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
         asked,
         live_sessions: SessionsFile::at(&paths.state_dir),
         beat: Arc::clone(&beat),
+        state_dir: paths.state_dir.clone(),
     });
     pipeline.begin(before)?;
     let export = Arc::new(match &export_settings {
@@ -227,6 +232,7 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
             error!(%error, "the control socket does not answer any more");
         }
     });
+    runtime.spawn(prune_every(PRUNE_EVERY, asker.clone(), Arc::clone(&export)));
     let ended = Arc::new(AtomicBool::new(false));
     let pipeline = spawn("pipeline", move || pipeline.run())?;
     let interval = config.settings.trail.sync_interval;
@@ -384,6 +390,19 @@ fn sync_every(interval: Duration, syncer: &Syncer, ended: &AtomicBool) {
         std::thread::park_timeout(interval);
         if let Err(error) = syncer.sync() {
             error!(%error, "the trail may not be on disk");
+        }
+    }
+}
+
+/// Has what the trail need not keep removed, as far as every target has acknowledged it.
+async fn prune_every(interval: Duration, asker: Asker, export: Arc<Export>) {
+    let export = Arc::downgrade(&export);
+    let mut ticks = tokio::time::interval(interval);
+    loop {
+        ticks.tick().await;
+        let Some(acknowledged) = export.upgrade().map(|export| export.acknowledged()) else { return };
+        if !asker.ask(Command::Prune { acknowledged }) {
+            return;
         }
     }
 }

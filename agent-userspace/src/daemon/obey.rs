@@ -48,6 +48,7 @@ impl Pipeline {
                 self.write();
                 let _ = reply.send(answer);
             }
+            Command::Prune { acknowledged } => self.prune(acknowledged),
             Command::Stop => {}
         }
     }

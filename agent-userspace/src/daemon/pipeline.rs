@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use super::folding::Folding;
 use super::gatekeeper::Gatekeeper;
 use super::places::{DeniedFiles, HostMounts};
 use super::state::SharedView;
+use super::vouching::Vouched;
 use crate::attribute::Attributor;
 use crate::config::Config;
 use crate::entry::{Draft, Timestamp, Verdict};
@@ -74,6 +76,9 @@ pub(super) struct Pipeline {
     pub(super) denied: DeniedFiles,
     /// The session whose records check the hooks, while they do.
     pub(super) checked: Option<super::checking::Checked>,
+    /// What the last checkpoint vouches for.
+    pub(super) vouched: Vouched,
+    pub(super) state_dir: PathBuf,
     next_flush: Instant,
     next_sweep: Instant,
     next_gate_look: Instant,
@@ -93,6 +98,7 @@ pub(super) struct Parts {
     pub(super) asked: Asked,
     pub(super) live_sessions: super::sessions_file::SessionsFile,
     pub(super) beat: Arc<AtomicU64>,
+    pub(super) state_dir: PathBuf,
 }
 
 /// How a turn of the loop ended.
@@ -128,6 +134,8 @@ impl Pipeline {
             mounts: HostMounts::default(),
             denied: DeniedFiles::default(),
             checked: None,
+            vouched: Vouched::nothing(),
+            state_dir: parts.state_dir,
             next_flush: now + FLUSH_EVERY,
             next_sweep: now + SWEEP_EVERY,
             next_gate_look: now,
@@ -145,7 +153,7 @@ impl Pipeline {
         self.settle();
         let stop = Draft::of_host(Timestamp::now(), "sensor.stop");
         self.drafts.push(stop);
-        self.write();
+        self.vouch();
         if let Err(error) = self.trail.sync() {
             error!(%error, "the end of the trail may not be on disk");
         }
@@ -176,6 +184,7 @@ impl Pipeline {
         self.reap(boot_ns().saturating_sub(nanoseconds(KEEP_ENDED)));
         self.forget_decisions();
         self.write();
+        self.vouch_if_due();
         self.relax(now);
         self.renew_view();
         Turn::Again

@@ -103,7 +103,7 @@ mod tests {
         let mut draft = Draft::of_host(Timestamp(1), "session.start");
         draft.agent = Some("a".to_owned());
         draft.session = Some(SessionId(7));
-        totals.add(&Entry { uid: "x-1".to_owned(), seq: 1, draft });
+        totals.add(&Entry { uid: "x-1".to_owned(), seq: 1, draft, chain: String::new() });
         let cursor = Cursor { seq: 5, segment: 1, offset: 900 };
         Saved { trail: "5f3a91c2".to_owned(), cursor, rejected: 2, totals: Some(totals) }
     }

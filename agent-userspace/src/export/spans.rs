@@ -159,7 +159,7 @@ mod tests {
         draft.process =
             Some(ProcessRef { tgid: 7, tid: 7, start_boot_ns: 70, executable: Some("/usr/bin/run".to_owned()) });
         draft.attributes.extend(attributes.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
-        Entry { uid: "x-1".to_owned(), seq: 1, draft }
+        Entry { uid: "x-1".to_owned(), seq: 1, draft, chain: String::new() }
     }
 
     #[test]

@@ -162,7 +162,7 @@ mod tests {
         draft.agent = Some(agent.to_owned());
         draft.session = Some(SessionId(session));
         draft.count = 2;
-        Entry { uid: String::new(), seq: 1, draft }
+        Entry { uid: String::new(), seq: 1, draft, chain: String::new() }
     }
 
     #[test]

@@ -72,6 +72,26 @@ pub enum TrailError {
         /// What the encoder said.
         source: serde_json::Error,
     },
+    /// There is no trail.
+    #[error(
+        "there is no trail below {}: name the state directory with --state-dir or BAILIWICK_STATE_DIR",
+        state.display()
+    )]
+    NoTrail {
+        /// The state directory.
+        state: PathBuf,
+    },
+    /// The host's key cannot be used.
+    #[error(
+        "{}: no key to sign checkpoints with: {why}; restore it from a copy, or move it away and a new one is made",
+        path.display()
+    )]
+    BadKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The disk failed to make an earlier write durable; the kernel may have dropped it.
     #[error(
         "{} could not be made durable earlier, so what was written since is not claimed to be: check the disk, then \
@@ -96,6 +116,8 @@ impl TrailError {
             | Self::BadIdentity { .. }
             | Self::NoIdentity { .. }
             | Self::Encode { .. }
+            | Self::NoTrail { .. }
+            | Self::BadKey { .. }
             | Self::SyncFailed { .. } => false,
         }
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::chain;
 use super::error::{TrailError, io_error};
 use super::segment;
 use crate::entry::Timestamp;
@@ -30,6 +31,12 @@ impl Identity {
             Err(error) => return Err(io_error("read", &path)(error)),
         };
         serde_json::from_slice(&text).map(Some).map_err(|source| TrailError::BadIdentity { path, source })
+    }
+
+    /// The chain that the trail's first entry follows.
+    pub(super) fn genesis(state_dir: &Path) -> Result<String, TrailError> {
+        let path = state_dir.join("trail.json");
+        fs::read(&path).map(|text| chain::genesis(&text)).map_err(io_error("read", &path))
     }
 
     /// Reads it, or makes one where neither it nor a segment is there.

@@ -7,18 +7,30 @@
 //! Refusals: a second writer on the same state is turned away; a batch is written whole or not at all; nothing is ever
 //! rewritten, and what a crash tore is set aside, not deleted. `docs/trail.md` describes the format.
 
+mod chain;
+mod checkpoint;
 mod error;
+mod exported;
 mod identity;
+mod key;
 mod lock;
 mod reader;
 mod recovery;
+mod retention;
 mod segment;
 #[cfg(test)]
 mod tests;
+mod verify;
+#[cfg(test)]
+mod verify_tests;
 mod writer;
 
+pub use checkpoint::{CHECKPOINT, Checkpoint};
 pub use error::{AppendError, TrailError};
+pub use exported::{ExportedError, read as read_checkpoints};
 pub use identity::Identity;
 pub use reader::{Cursor, Position, TrailReader};
 pub use recovery::Recovered;
+pub use retention::{Removable, Retention, TOMBSTONE};
+pub use verify::{FirstBad, Verified, verify};
 pub use writer::{Opened, Syncer, Trail, TrailOptions};

@@ -25,6 +25,8 @@ pub struct Recovered {
 pub(super) struct End {
     pub(super) last_seq: u64,
     pub(super) len: u64,
+    /// The chain of the last entry that stands; none where the segment has none.
+    pub(super) chain: Option<String>,
     pub(super) recovered: Option<Recovered>,
 }
 
@@ -33,18 +35,18 @@ pub(super) struct End {
 /// Only an end can be torn by a crash. A line before it that cannot be read is damage of another kind: it stays where it
 /// is, readers name it, and nothing that can be read is thrown away because of it.
 pub(super) fn recover(file: &File, path: &Path, first_seq: u64) -> Result<End, TrailError> {
-    let (last_seq, good) = match segment::last_line(file, path)? {
-        Some(last) => (last.head.seq, last.end),
-        None => (first_seq.saturating_sub(1), 0),
+    let (last_seq, good, chain) = match segment::last_line(file, path)? {
+        Some(last) => (last.head.seq, last.end, Some(last.head.chain)),
+        None => (first_seq.saturating_sub(1), 0, None),
     };
     let len = file.metadata().map_err(io_error("inspect", path))?.len();
     if len == good {
-        return Ok(End { last_seq, len, recovered: None });
+        return Ok(End { last_seq, len, chain, recovered: None });
     }
     let kept_in = set_aside(file, path, good, len)?;
     file.set_len(good).and_then(|()| file.sync_all()).map_err(io_error("cut", path))?;
     let recovered = Recovered { segment: path.to_owned(), kept_in, bytes: len - good, last_seq };
-    Ok(End { last_seq, len: good, recovered: Some(recovered) })
+    Ok(End { last_seq, len: good, chain, recovered: Some(recovered) })
 }
 
 /// Copies the bytes from `from` to `to` into a new file beside the segment, durably.

@@ -19,10 +19,13 @@ pub(super) const READ_BYTES: usize = 64 * 1024;
 const SUFFIX: &str = ".jsonl";
 
 /// What finding a place needs of a line.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct Head {
     pub(super) seq: u64,
     pub(super) time: Timestamp,
+    /// Empty where the line was written before there was a chain, or is damaged: then the chain begins anew behind it.
+    #[serde(default)]
+    pub(super) chain: String,
 }
 
 /// The directory of the segments.
@@ -59,7 +62,7 @@ pub(super) fn sync_directory(dir: &Path) -> Result<(), TrailError> {
 }
 
 /// The last whole line that is an entry.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct LastLine {
     pub(super) head: Head,
     /// The byte after its line feed.

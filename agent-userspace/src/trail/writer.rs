@@ -9,8 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::Value;
 use tokio::sync::watch;
 
+use super::chain;
+use super::checkpoint::{CHECKPOINT, Checkpoint};
 use super::error::{AppendError, TrailError, io_error};
 use super::identity::Identity;
+use super::key::HostKey;
 use super::lock::StateLock;
 use super::recovery::{self, Recovered};
 use super::segment;
@@ -53,6 +56,9 @@ pub struct Trail {
     options: TrailOptions,
     current: Segment,
     next_seq: u64,
+    /// The last entry's.
+    chain: String,
+    key: HostKey,
     /// A failed write left bytes behind the last whole batch that could not be cut off yet.
     torn: bool,
     lines: Vec<u8>,
@@ -110,10 +116,16 @@ impl Trail {
         DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(io_error("create", &dir))?;
         let lock = StateLock::take(state_dir)?;
         let identity = Identity::read_or_create(state_dir)?;
-        let first_seq = segment::list(&dir)?.last().copied().unwrap_or(1);
+        let key = HostKey::read_or_create(state_dir)?;
+        let firsts = segment::list(&dir)?;
+        let first_seq = firsts.last().copied().unwrap_or(1);
         let (path, file) = open_segment(&dir, first_seq)?;
         let end = recovery::recover(&file, &path, first_seq)?;
         file.sync_all().map_err(io_error("sync", &path))?;
+        let chain = match end.chain {
+            Some(chain) => chain,
+            None => chain_before(state_dir, &dir, &firsts)?,
+        };
         let file = Arc::new(file);
         let shared = Arc::new(Shared {
             pending: Mutex::new(Pending {
@@ -130,6 +142,8 @@ impl Trail {
             options,
             current: Segment { path, file, len: end.len },
             next_seq: end.last_seq + 1,
+            chain,
+            key,
             torn: false,
             lines: Vec::new(),
             shared,
@@ -156,10 +170,13 @@ impl Trail {
     pub fn append(&mut self, drafts: Vec<Draft>) -> Result<Vec<Arc<Entry>>, AppendError> {
         let mut entries = Vec::with_capacity(drafts.len());
         for (seq, draft) in (self.next_seq..).zip(drafts) {
-            entries.push(Entry { uid: format!("{}-{seq}", self.identity.id), seq, draft });
+            entries.push(Entry { uid: format!("{}-{seq}", self.identity.id), seq, draft, chain: String::new() });
         }
         match self.write(&mut entries) {
             Ok(()) => {
+                if let Some(last) = entries.last() {
+                    self.chain.clone_from(&last.chain);
+                }
                 self.next_seq += entries.len() as u64;
                 let written = self.last_seq();
                 self.shared.pending().written = written;
@@ -173,9 +190,30 @@ impl Trail {
     fn write(&mut self, entries: &mut [Entry]) -> Result<(), TrailError> {
         let mut lines = std::mem::take(&mut self.lines);
         lines.clear();
-        let result = encode(entries, &mut lines).and_then(|()| self.write_lines(&lines));
+        let result = self.encode(entries, &mut lines).and_then(|()| self.write_lines(&lines));
         self.lines = lines;
         result
+    }
+
+    /// Chains the entries, signs checkpoints among them, and writes their lines.
+    fn encode(&self, entries: &mut [Entry], lines: &mut Vec<u8>) -> Result<(), TrailError> {
+        let mut before = self.chain.clone();
+        for entry in entries {
+            if entry.draft.event == CHECKPOINT {
+                Checkpoint::seal(&mut entry.draft, &self.key, &self.identity.id, entry.seq - 1, &before);
+            }
+            let start = lines.len();
+            encode_body(entry, lines)?;
+            if lines.len() - start > segment::MAX_LINE_BYTES - 2 * chain::CHAIN_BYTES {
+                lines.truncate(start);
+                shorten(entry);
+                encode_body(entry, lines)?;
+            }
+            entry.chain = chain::link(&before, lines.get(start..).unwrap_or_default());
+            chain::close(lines, &entry.chain);
+            before.clone_from(&entry.chain);
+        }
+        Ok(())
     }
 
     fn write_lines(&mut self, lines: &[u8]) -> Result<(), TrailError> {
@@ -275,23 +313,19 @@ fn open_segment(dir: &Path, first_seq: u64) -> Result<(PathBuf, File), TrailErro
     Ok((path, file))
 }
 
-fn encode(entries: &mut [Entry], lines: &mut Vec<u8>) -> Result<(), TrailError> {
-    for entry in entries {
-        let start = lines.len();
-        encode_one(entry, lines)?;
-        if lines.len() - start > segment::MAX_LINE_BYTES {
-            lines.truncate(start);
-            shorten(entry);
-            encode_one(entry, lines)?;
-        }
-    }
-    Ok(())
+/// The chain that the first entry of the last of these segments follows: it holds none yet.
+fn chain_before(state_dir: &Path, dir: &Path, firsts: &[u64]) -> Result<String, TrailError> {
+    let Some(&before) = firsts.iter().rev().nth(1) else { return Identity::genesis(state_dir) };
+    let path = segment::path(dir, before);
+    let file = File::open(&path).map_err(io_error("open", &path))?;
+    Ok(segment::last_line(&file, &path)?.map(|last| last.head.chain).unwrap_or_default())
 }
 
-fn encode_one(entry: &Entry, lines: &mut Vec<u8>) -> Result<(), TrailError> {
+/// Writes an entry that has no chain yet; all but the brace that ends it.
+fn encode_body(entry: &Entry, lines: &mut Vec<u8>) -> Result<(), TrailError> {
     serde_json::to_writer(&mut *lines, entry)
         .map_err(|source| TrailError::Encode { event: entry.draft.event.clone(), source })?;
-    lines.push(b'\n');
+    lines.pop();
     Ok(())
 }
 

@@ -1,0 +1,149 @@
+//! What the trail need not keep any longer. Whole segments go, the oldest first; a tombstone in the chain says which, so
+//! that what is left can still be verified.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::error::{TrailError, io_error};
+use super::segment;
+use crate::entry::{Draft, Timestamp};
+
+/// The event of a tombstone.
+pub const TOMBSTONE: &str = "trail.tombstone";
+
+const FROM: &str = "bailiwick.tombstone.from_seq";
+const TO: &str = "bailiwick.tombstone.to_seq";
+const CHAIN: &str = "bailiwick.tombstone.chain";
+const BYTES: &str = "bailiwick.tombstone.bytes";
+const REASON: &str = "bailiwick.tombstone.reason";
+
+/// How long the trail is kept; what is none bounds nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Entries older than this may go.
+    pub age: Option<Duration>,
+    /// The oldest go while there are more bytes than this.
+    pub bytes: Option<u64>,
+    /// Whether entries go that no target has acknowledged.
+    pub unacknowledged: bool,
+}
+
+/// Segments that may go, with what a tombstone says of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removable {
+    tombstone: Tombstone,
+    bytes: u64,
+    reason: &'static str,
+    segments: Vec<PathBuf>,
+}
+
+/// What was removed: the entries from one seq to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Tombstone {
+    pub(super) from: u64,
+    pub(super) to: u64,
+    /// The chain of the last of them.
+    pub(super) chain: String,
+}
+
+impl Tombstone {
+    pub(super) fn of_attributes(attributes: &Map<String, Value>) -> Option<Self> {
+        let number = |name: &str| attributes.get(name).and_then(Value::as_u64);
+        let chain = attributes.get(CHAIN)?.as_str()?.to_owned();
+        Some(Self { from: number(FROM)?, to: number(TO)?, chain })
+    }
+
+    pub(super) fn entries(&self) -> u64 {
+        (self.to + 1).saturating_sub(self.from)
+    }
+}
+
+impl Removable {
+    /// Finds what may go of the trail below `state_dir`; never the segment that is written.
+    ///
+    /// # Errors
+    /// The trail cannot be read.
+    pub fn find(
+        state_dir: &Path,
+        keep: &Retention,
+        acknowledged: u64,
+        now: Timestamp,
+    ) -> Result<Option<Self>, TrailError> {
+        if keep.age.is_none() && keep.bytes.is_none() {
+            return Ok(None);
+        }
+        let dir = segment::directory(state_dir);
+        let firsts = segment::list(&dir)?;
+        let mut total = 0;
+        for &first in &firsts {
+            total += len(&segment::path(&dir, first))?;
+        }
+        let mut removable: Option<Self> = None;
+        for &first in firsts.iter().take(firsts.len().saturating_sub(1)) {
+            let path = segment::path(&dir, first);
+            let file = fs::File::open(&path).map_err(io_error("open", &path))?;
+            // A segment that cannot be read stays: somebody will want to look at it.
+            let Some(last) = segment::last_line(&file, &path)? else { break };
+            let too_many = keep.bytes.is_some_and(|most| total > most);
+            let too_old = keep.age.is_some_and(|age| {
+                let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+                last.head.time.0 < now.0.saturating_sub(age)
+            });
+            if !(too_many || too_old) || (last.head.seq > acknowledged && !keep.unacknowledged) {
+                break;
+            }
+            let bytes = len(&path)?;
+            total -= bytes;
+            let reason = if too_old { "older than the trail is kept" } else { "the trail was larger than it may be" };
+            let one = removable.get_or_insert_with(|| Self {
+                tombstone: Tombstone { from: first, to: 0, chain: String::new() },
+                bytes: 0,
+                reason,
+                segments: Vec::new(),
+            });
+            one.tombstone.to = last.head.seq;
+            one.tombstone.chain = last.head.chain;
+            one.bytes += bytes;
+            one.segments.push(path);
+        }
+        Ok(removable)
+    }
+
+    /// The entry that says what is removed: to be durable before [`Removable::remove`] is called.
+    pub fn draft(&self, now: Timestamp) -> Draft {
+        let mut draft = Draft::of_host(now, TOMBSTONE);
+        let said: [(&str, Value); 5] = [
+            (FROM, self.tombstone.from.into()),
+            (TO, self.tombstone.to.into()),
+            (CHAIN, self.tombstone.chain.clone().into()),
+            (BYTES, self.bytes.into()),
+            (REASON, self.reason.into()),
+        ];
+        draft.attributes = said.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        draft
+    }
+
+    /// How many entries go.
+    pub fn entries(&self) -> u64 {
+        self.tombstone.entries()
+    }
+
+    /// Removes the segments. What is left after an error goes the next time, with a tombstone of its own.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub fn remove(self) -> Result<(), TrailError> {
+        for path in &self.segments {
+            fs::remove_file(path).map_err(io_error("remove", path))?;
+        }
+        let dir = self.segments.first().and_then(|path| path.parent());
+        dir.map_or(Ok(()), segment::sync_directory)
+    }
+}
+
+fn len(path: &Path) -> Result<u64, TrailError> {
+    path.metadata().map(|metadata| metadata.len()).map_err(io_error("inspect", path))
+}
