@@ -18,6 +18,7 @@ mod gate;
 mod io_uring;
 mod network;
 mod process;
+mod redaction;
 mod session;
 mod sly;
 mod soak;
