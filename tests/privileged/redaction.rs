@@ -36,7 +36,7 @@ const AGENT: &str = r#"#!/bin/sh
     AKIAPLANTED5PLANTED6 Zk3vQ9xL2mT8wB5nR7yHpLaNtEd1 badge:planted-corp-badge --verbose
 read -r x < "$1/ghp_Planted1Planted2Planted3Planted4Pl.txt"
 /nowhere/ghp_Planted1Planted2Planted3Planted4Pl
-exec /bin/sh -c "DB_PASSWORD=planted-hunter-option; curl -u me:planted-hunter-login x.test >/dev/null 2>&1; exit 0" \
+exec /bin/sh -c "DB_PASSWORD=planted-hunter-option; : curl -u me:planted-hunter-login x.test; exit 0" \
     ghp_Planted1Planted2Planted3Planted4Pl
 "#;
 
@@ -78,7 +78,7 @@ fn holds_none_below(directory: &Path) -> usize {
 fn start(redact: &str, environment: &[(&str, String)]) -> Instance {
     let settings = format!("[sensor]\nenvironment = [\"MY_API_TOKEN\", \"AI_AGENT\"]\n\n[redact]\n{redact}");
     let setup = Setup::new().agent(&Declaration::new("plants").with("[scope.files]\nread = [\"/**\"]"));
-    let setup = setup.file("bailiwick.toml", &settings).env("RUST_LOG", "trace");
+    let setup = setup.file("bailiwick.toml", &settings).env("BAILIWICK_LOG", "trace");
     environment.iter().fold(setup, |setup, (name, value)| setup.env(name, value)).start()
 }
 

@@ -93,7 +93,7 @@ fn base_name(path: &str) -> &str {
 /// `--password X`.
 fn after_option(known: &Known, before: &str, argument: &str) -> Option<Range<usize>> {
     let takes = known.is_option(before.as_bytes()) && !before.starts_with("--no-") && !before.starts_with("--with-");
-    (takes && is_argument(argument)).then(|| 0..argument.len())
+    (takes && is_argument(argument)).then_some(0..argument.len())
 }
 
 /// A value, not the next option: `-x`, `--long`.
@@ -138,7 +138,7 @@ fn told(telling: &Telling, programs: &[&str], earlier: &[&str], before: &str, ar
     }
     let is_secret = |value: &str| value.contains(telling.within) && is_value(value.as_bytes());
     if telling.options.contains(&before) && !ATTACHED_ONLY.contains(program) {
-        return (is_argument(argument) && is_secret(argument)).then(|| 0..argument.len());
+        return (is_argument(argument) && is_secret(argument)).then_some(0..argument.len());
     }
     let attached = |option: &&str| {
         let value = argument.strip_prefix(*option)?;

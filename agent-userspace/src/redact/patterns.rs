@@ -15,9 +15,11 @@ use super::{REDACTED, RedactError};
 struct Row {
     anchors: &'static [&'static str],
     expression: &'static str,
-    /// Whether what was found is worth redacting.
-    worth: fn(&[u8]) -> bool,
+    worth: Worth,
 }
+
+/// Whether what was found is worth redacting.
+type Worth = fn(&[u8]) -> bool;
 
 /// A name whose value is secret, whatever stands before it: `GITHUB_TOKEN`, `clientSecret`, `db.password`.
 const NAME: &str = "(?:[a-z0-9_.-]*(?:password|passwd|passphrase|token|secret|credentials?|secret_key_base|(?:api|access|\
@@ -219,7 +221,7 @@ pub(super) struct Known {
     anchors: AhoCorasick,
     /// Of each anchor the rows that it is one of, as bits.
     rows_of: Vec<u64>,
-    rows: Vec<(Expression, fn(&[u8]) -> bool)>,
+    rows: Vec<(Expression, Worth)>,
     name: Expression,
     option: Expression,
 }
