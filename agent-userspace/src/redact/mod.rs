@@ -4,9 +4,9 @@
 //! the attributes that this was done to stand in [`Draft::redacted`], and how many pieces it were in `bailiwick.redacted`.
 //! Everything else (export, control socket, viewers) reads the trail, so nothing has to be redacted again.
 //!
-//! - [`patterns`]: secrets of a known form, and values whose name says that they are secret
-//! - [`arguments`]: command lines, where the name of a value may stand in the argument before
-//! - [`entropy`]: words that no one would make up; never in paths
+//! - `patterns`: secrets of a known form, and values whose name says that they are secret
+//! - `arguments`: command lines, where the name of a value may stand in the argument before
+//! - `entropy`: words that no one would make up; never in paths
 //!
 //! Pure. Refuses: to look into files (nothing of what they hold is ever recorded), and to promise that every secret is
 //! found: one that looks like an ordinary word is left.
