@@ -304,6 +304,9 @@ pub struct Draft {
     /// Names of attributes that were cut.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub truncated: Vec<String>,
+    /// Names of attributes that had what looked like a secret, which is `[redacted]` now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub redacted: Vec<String>,
 }
 
 impl Draft {
@@ -326,6 +329,7 @@ impl Draft {
             attributes: Map::new(),
             escaped: Vec::new(),
             truncated: Vec::new(),
+            redacted: Vec::new(),
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod export;
 pub mod gate;
 pub mod hook_check;
 pub mod observation;
+pub mod redact;
 pub mod scope;
 pub mod sensor;
 pub mod trail;

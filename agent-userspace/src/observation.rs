@@ -696,6 +696,8 @@ All are recorded only, with a `count` of 0.
 - `sensor.start`: `bailiwick.sensor.tier`, `.blind_spots`, `.hooks`, `bailiwick.config.hash`; `sensor.stop`.
 - `config.change`: `bailiwick.config.hash`.
 - `trail.recovered`: `bailiwick.trail.bytes`, `bailiwick.trail.kept_in`.
+- `trail.checkpoint`: `bailiwick.checkpoint.trail`, `.seq`, `.chain`, `.time`, `.key`, `.signature` (`docs/trail.md`).
+- `trail.tombstone`: `bailiwick.tombstone.from_seq`, `.to_seq`, `.chain`, `.bytes`, `.reason`.
 ";
 
 #[cfg(test)]

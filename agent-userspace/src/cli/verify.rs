@@ -16,7 +16,7 @@ use crate::trail::{FirstBad, Verified, read_checkpoints, verify as verify_trail}
 const KEY_DIGITS: usize = 16;
 
 /// Verifies the trail and says what was found.
-pub fn verify(paths: &Paths, args: &VerifyArgs, output: &mut Output<'_>) -> Result<u8, CliError> {
+pub(super) fn verify(paths: &Paths, args: &VerifyArgs, output: &mut Output<'_>) -> Result<u8, CliError> {
     let exported = args.checkpoints.as_deref().map(read_checkpoints).transpose()?;
     let since = args.since.and_then(|since| match Beginning::since(since, Timestamp::now()) {
         Since::Start | Since::Now => None,

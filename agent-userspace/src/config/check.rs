@@ -115,7 +115,7 @@ fn kind_of(source: &SourceFile, problems: &mut Vec<Problem>) -> Option<Kind> {
             Some(Kind::Declaration)
         } else if has(&["set", "files", "exec", "network"]) || directory == "grants.d" {
             Some(Kind::GrantSet)
-        } else if has(&["sensor", "trail", "export"]) || source.name().ends_with("bailiwick.toml") {
+        } else if has(&["sensor", "trail", "export", "redact"]) || source.name().ends_with("bailiwick.toml") {
             Some(Kind::Settings)
         } else {
             None

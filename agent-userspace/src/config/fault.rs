@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::duration::DurationError;
+use crate::redact::BadExpression;
 use crate::scope::glob::GlobError;
 use crate::scope::grant::Origin;
 use crate::scope::network::NetworkError;
@@ -223,6 +224,16 @@ pub enum Fault {
         /// Why not.
         error: TooManyIrregular,
     },
+    /// A regular expression that cannot be used.
+    #[error("`{key}` has \"{text}\", which {error}; write an expression of Rust's regex crate that matches a secret")]
+    Expression {
+        /// The key.
+        key: &'static str,
+        /// The text.
+        text: String,
+        /// Why not.
+        error: BadExpression,
+    },
     /// A thing that later versions will know.
     #[error("{what} is not supported yet; {instead}")]
     NotYet {
@@ -293,7 +304,7 @@ pub enum Fault {
     /// A file that is none of ours.
     #[error(
         "is neither a declaration (it has no [agent]), nor a grant set ([set]), nor daemon settings ([sensor], [trail], \
-             [export]); begin a declaration with [agent] and `name = \"...\"`"
+             [export], [redact]); begin a declaration with [agent] and `name = \"...\"`"
     )]
     NoKind,
 }

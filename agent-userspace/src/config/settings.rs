@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::fault::{Fault, Problem, nearest};
 use super::reader::{Located, Section};
 use super::rules::Reading;
+use crate::redact::{Expression, RedactSettings};
 use crate::trail::Retention;
 
 /// The smallest ring: one page.
@@ -18,6 +19,9 @@ pub const MAX_RING_BYTES: u32 = 1 << 30;
 pub const MAX_ENVIRONMENT_KEYS: usize = 32;
 /// The longest environment key.
 pub const MAX_ENVIRONMENT_KEY_BYTES: usize = 64;
+
+/// The most expressions of one list of `[redact]`: each is tried on every text of every entry.
+pub const MAX_REDACT_EXPRESSIONS: usize = 64;
 
 /// Environment keys that are read unless the settings name others.
 pub const DEFAULT_ENVIRONMENT: [&str; 8] = [
@@ -108,6 +112,8 @@ pub struct Settings {
     pub trail: TrailSettings,
     /// `[export]`.
     pub export: ExportSettings,
+    /// `[redact]`.
+    pub redact: RedactSettings,
 }
 
 impl Default for Settings {
@@ -129,6 +135,7 @@ impl Default for Settings {
                 retention: Retention::default(),
             },
             export: ExportSettings::default(),
+            redact: RedactSettings::default(),
         }
     }
 }
@@ -171,6 +178,9 @@ impl Settings {
         }
         if let Some(section) = top.section("export", "[export]", &mut reading.problems) {
             settings.export.read(section, reading);
+        }
+        if let Some(section) = top.section("redact", "[redact]", &mut reading.problems) {
+            read_redact(&mut settings.redact, section, &mut reading.problems);
         }
         top.finish(&mut reading.problems);
         settings
@@ -257,6 +267,33 @@ impl ExportSettings {
         self.protocol = choice(&mut section, "protocol", &protocols, problems);
         section.finish(problems);
     }
+}
+
+fn read_redact(redact: &mut RedactSettings, mut section: Section<'_>, problems: &mut Vec<Problem>) {
+    if let Some(enabled) = section.boolean("enabled", problems) {
+        redact.enabled = enabled.value;
+    }
+    if let Some(entropy) = section.boolean("entropy", problems) {
+        redact.entropy = entropy.value;
+    }
+    for (key, expressions) in [("patterns", &mut redact.patterns), ("allow", &mut redact.allow)] {
+        let texts = section.strings(key, problems).unwrap_or_default();
+        if texts.len() > MAX_REDACT_EXPRESSIONS {
+            let fault = Fault::TooMany { key: key.to_owned(), found: texts.len(), limit: MAX_REDACT_EXPRESSIONS };
+            problems.push(Problem::at(&section.key_origin(key), fault));
+            continue;
+        }
+        for text in texts {
+            match Expression::parse(text.value) {
+                Ok(expression) => expressions.push(expression),
+                Err(error) => {
+                    let shown = text.value.escape_debug().take(80).collect();
+                    problems.push(Problem::at(&text.origin, Fault::Expression { key, text: shown, error }));
+                }
+            }
+        }
+    }
+    section.finish(problems);
 }
 
 /// One of several words.

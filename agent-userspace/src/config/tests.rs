@@ -262,6 +262,20 @@ fn settings_outside_of_their_range_are_told_with_it() {
             "[export]\nprotocol = \"http\"",
             "bailiwick.toml:2:12: `protocol` is \"http\"; write one of grpc, http/protobuf",
         ),
+        ("[redact]\nenabled = 1", "bailiwick.toml:2:11: `enabled` is a TOML integer; write true or false"),
+        (
+            "[redact]\npatterns = [\"ok\",\n  \"(x\"]",
+            "bailiwick.toml:3:3: `patterns` has \"(x\", which is no regular expression: unclosed group; write an expression",
+        ),
+        (
+            "[redact]\nallow = [\"x*\"]",
+            "bailiwick.toml:2:10: `allow` has \"x*\", which matches the empty string, which is everywhere; write",
+        ),
+        (
+            "[redact]\nallow = ['\\w{9999}']",
+            "bailiwick.toml:2:10: `allow` has \"\\\\w{9999}\", which is no regular expression: Compiled regex exceeds size",
+        ),
+        ("[redact]\npattern = []", "bailiwick.toml:2:1: `pattern` is not a key of [redact]; did you mean `patterns`?"),
     ] {
         let found = errors(&[("bailiwick.toml", text)]);
         assert!(found.starts_with(expected), "of {text:?}\nexpected {expected}\nfound    {found}");
@@ -273,6 +287,15 @@ fn settings_outside_of_their_range_are_told_with_it() {
         (settings::Idle::Armed, settings::Observe::Full, 4096)
     );
     assert_eq!((sensor.linger, sensor.gate, sensor.environment), (Duration::ZERO, false, vec!["A".to_owned()]));
+}
+
+#[test]
+fn what_is_redacted_is_set_with_expressions_of_ones_own() {
+    let text = "[redact]\nenabled = false\nentropy = false\npatterns = ['corp-\\d+']\nallow = [\"^test$\"]\n";
+    let redact = load(&[("bailiwick.toml", text)], &FakeHost::default()).unwrap().settings.redact;
+    let expression = |text| vec![crate::redact::Expression::parse(text).unwrap()];
+    assert_eq!((redact.enabled, redact.entropy), (false, false));
+    assert_eq!((redact.patterns, redact.allow), (expression("corp-\\d+"), expression("^test$")));
 }
 
 #[test]

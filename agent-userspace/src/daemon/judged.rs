@@ -153,9 +153,19 @@ pub(super) fn judge_again(draft: &mut Draft, declaration: Option<&Declaration>) 
     draft.reason = judgement.reason;
 }
 
-/// The way to an entry's verdict, by the declarations as they are now.
+/// The way to an entry's verdict, by the declarations as they are now. Says which values had been redacted.
 pub(super) fn explain(entry: &Entry, declaration: Option<&Declaration>) -> Explanation {
-    let draft = &entry.draft;
+    let mut explanation = explain_what_is_left(&entry.draft, declaration);
+    if !entry.draft.redacted.is_empty() {
+        let names = entry.draft.redacted.join(", ");
+        explanation.tried.push(format!(
+            "{names}: the value was redacted; the verdict was on what it had been, this is on what is left of it"
+        ));
+    }
+    explanation
+}
+
+fn explain_what_is_left(draft: &Draft, declaration: Option<&Declaration>) -> Explanation {
     let attribution = draft.attribution.map(|attribution| vec![attributed(draft, attribution)]).unwrap_or_default();
     let Some(recorded) = Recorded::of(draft) else {
         let tried = vec![format!("{} is recorded, and judged by no grant", draft.event)];
@@ -178,11 +188,30 @@ pub(super) fn explain(entry: &Entry, declaration: Option<&Declaration>) -> Expla
     if recorded.errno.is_some() && draft.verdict == Verdict::None {
         tried.push("it failed for want of the file, and no deny matches: such searches are not judged".to_owned());
     }
-    if explained.judgement.verdict != draft.verdict && recorded.errno.is_none() {
+    // By what is left of a value nobody can tell what it would be now, or what would allow it.
+    let redacted = is_judged_by_redacted(draft);
+    if explained.judgement.verdict != draft.verdict && recorded.errno.is_none() && !redacted {
         let now = explained.judgement.verdict.as_str();
         tried.push(format!("the declarations have changed since: as they are now it would be {now}"));
     }
-    Explanation { attribution, tried, would_allow: explained.would_allow.into_iter().collect() }
+    let would_allow = explained.would_allow.into_iter().filter(|_| !redacted).collect();
+    Explanation { attribution, tried, would_allow }
+}
+
+/// Whether an attribute by which an action is judged had a secret in it.
+fn is_judged_by_redacted(draft: &Draft) -> bool {
+    let judged_by = |name: &str| {
+        matches!(
+            name,
+            "file.path"
+                | "bailiwick.file.new_path"
+                | "process.executable.path"
+                | "bailiwick.exec.script"
+                | "bailiwick.unix.path"
+                | "bailiwick.unix.abstract"
+        )
+    };
+    draft.redacted.iter().any(|name| judged_by(name))
 }
 
 fn attributed(draft: &Draft, attribution: Attribution) -> String {
@@ -206,14 +235,36 @@ fn attributed(draft: &Draft, attribution: Attribution) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-    use super::{Recorded, What, unescape};
+    use super::{Recorded, What, explain, unescape};
+    use crate::config::Config;
     use crate::daemon::drafts::readable;
-    use crate::entry::{Draft, Timestamp};
+    use crate::entry::{Draft, Entry, Timestamp, Verdict};
+    use crate::redact::{RedactSettings, Redactor};
 
     #[test]
     fn escaped_bytes_come_back_as_they_were() {
         let bytes = b"/tmp/\xff\\x41\xc3";
         assert_eq!(unescape(&readable(bytes).0), bytes);
+    }
+
+    #[test]
+    fn an_explanation_says_that_the_value_was_redacted_and_proposes_no_grant_for_what_is_left() {
+        let config = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(config.path().join("agents.d")).unwrap();
+        let declaration =
+            "[agent]\nname = \"shop\"\nowner = \"o\"\npurpose = \"p\"\n[scope.files]\nread = [\"/srv/**\"]\n";
+        std::fs::write(config.path().join("agents.d/shop.toml"), declaration).unwrap();
+        let config = Config::load(Some(config.path())).unwrap();
+        let mut draft = Draft::of_host(Timestamp(0), "file.open");
+        draft.agent = Some("shop".to_owned());
+        draft.verdict = Verdict::OutOfScope;
+        draft.attributes.insert("file.path".to_owned(), "/tmp/ghp_16C7e42F292c6912E7710c838347Ae178B4a".into());
+        draft.attributes.insert("bailiwick.file.access".to_owned(), "r".into());
+        Redactor::new(RedactSettings::default()).unwrap().redact(&mut draft);
+        let explanation =
+            explain(&Entry { uid: String::new(), seq: 1, draft, chain: String::new() }, config.declaration("shop"));
+        let said = explanation.tried.iter().any(|tried| tried.starts_with("file.path: the value was redacted"));
+        assert!(said && explanation.would_allow.is_empty(), "{explanation:?}");
     }
 
     #[test]

@@ -63,6 +63,7 @@ use crate::control::server::{Limits, serve};
 use crate::control::socket::BindError;
 use crate::control::{Access, ControlSocket, Core};
 use crate::export::{ExportSettings, Exporters, SettingsError, StartError, host_resource};
+use crate::redact::{RedactError, Redactor};
 use crate::sensor::{Sensor, SensorError, SensorOptions};
 use crate::trail::{Opened, Position, Syncer, Trail, TrailError, TrailOptions, TrailReader};
 
@@ -104,6 +105,9 @@ pub enum DaemonError {
     /// The trail.
     #[error(transparent)]
     Trail(#[from] TrailError),
+    /// The patterns of redaction.
+    #[error(transparent)]
+    Redact(#[from] RedactError),
     /// The control socket.
     #[error(transparent)]
     Socket(#[from] BindError),
@@ -194,6 +198,7 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
         environment: settings.environment.clone(),
         count_calls: settings.observe == Observe::Full,
     })?;
+    let redactor = Redactor::new(config.settings.redact.clone())?;
     let (durable, written, syncer) = (trail.subscribe_synced(), trail.subscribe(), trail.syncer());
     let (asker, asked) = pair().map_err(|source| DaemonError::System { what: "make an event descriptor", source })?;
     let view = SharedView::new(Arc::clone(&config));
@@ -203,6 +208,7 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
         attributor: Attributor::new(Arc::clone(&config), ProcFs::at(Path::new("/proc"))),
         trail,
         gate: Gatekeeper::new(settings.gate),
+        redactor,
         config: Arc::clone(&config),
         view: view.clone(),
         asked,

@@ -104,6 +104,7 @@ impl Pipeline {
         self.settle();
         self.config = Arc::clone(&config);
         self.attributor.set_config(Arc::clone(&config));
+        self.redactor.set(config.settings.redact.clone());
         self.view.lock().config = Arc::clone(&config);
         self.tell_selectors()?;
         let mut draft = Draft::of_host(self.clock.wall(boot_ns()), "config.change");

@@ -24,6 +24,7 @@ use super::vouching::Vouched;
 use crate::attribute::Attributor;
 use crate::config::Config;
 use crate::entry::{Draft, Timestamp, Verdict};
+use crate::redact::Redactor;
 use crate::sensor::{Drained, Sensor};
 use crate::trail::Trail;
 
@@ -55,6 +56,9 @@ pub(super) struct Pipeline {
     pub(super) asked: Asked,
     /// Drafts for the trail, in order.
     pub(super) drafts: Vec<Draft>,
+    pub(super) redactor: Redactor,
+    /// How many of them, from the first on, have been redacted: those that the trail gave back.
+    redacted: usize,
     /// What was drained for them.
     drained: Option<Drained>,
     /// Since when the system-call hook is attached, in nanoseconds after boot.
@@ -93,6 +97,7 @@ pub(super) struct Parts {
     pub(super) attributor: Attributor,
     pub(super) trail: Trail,
     pub(super) gate: Gatekeeper,
+    pub(super) redactor: Redactor,
     pub(super) config: Arc<Config>,
     pub(super) view: SharedView,
     pub(super) asked: Asked,
@@ -122,6 +127,8 @@ impl Pipeline {
             clock: Clock::now(),
             asked: parts.asked,
             drafts: Vec::new(),
+            redactor: parts.redactor,
+            redacted: 0,
             drained: None,
             armed_since: None,
             refused_since: None,
@@ -237,8 +244,14 @@ impl Pipeline {
     }
 
     /// Writes the drafts to the trail, and gives up the records they came from. Returns whether that was possible.
+    ///
+    /// Here, and nowhere else, they are redacted: every draft comes this way, and every verdict was on what really was.
     pub(super) fn write(&mut self) -> bool {
         if !self.drafts.is_empty() {
+            for draft in self.drafts.iter_mut().skip(self.redacted) {
+                self.redactor.redact(draft);
+            }
+            self.redacted = 0;
             let drafts = std::mem::take(&mut self.drafts);
             match self.trail.append(drafts) {
                 Ok(_) => {
@@ -249,6 +262,7 @@ impl Pipeline {
                     if self.view.lock().problems.insert("trail", problem.clone()).is_none() {
                         error!("{problem}");
                     }
+                    self.redacted = failed.drafts.len();
                     self.drafts = failed.drafts;
                     return false;
                 }

@@ -83,6 +83,9 @@ fn attributes(entry: &Entry) -> Vec<KeyValue> {
     if !draft.truncated.is_empty() {
         all.push(attribute("bailiwick.truncated", draft.truncated.as_slice()));
     }
+    if !draft.redacted.is_empty() {
+        all.push(attribute("bailiwick.redacted.attributes", draft.redacted.as_slice()));
+    }
     // What the event itself says takes the place of what its process is known as: an exec names the new image.
     all.retain(|given| !draft.attributes.contains_key(&given.key));
     all.extend(draft.attributes.iter().map(|(key, value)| attribute(key, value)));

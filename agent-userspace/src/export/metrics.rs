@@ -21,6 +21,8 @@ pub(super) fn metrics(totals: &Totals, start: Timestamp, now: Timestamp) -> Vec<
     let series = |pick: fn(&super::totals::Sums) -> u64| {
         totals.series.iter().map(|(key, sums)| point(series_attributes(key), pick(sums))).collect::<Vec<_>>()
     };
+    let mut redacted = series(|sums| sums.redacted);
+    redacted.retain(|point| point.value != Some(number_data_point::Value::AsInt(0)));
     let gaps = |pick: fn(&super::totals::GapSums) -> u64| {
         totals.gaps.iter().map(|(key, sums)| point(gap_attributes(key), pick(sums))).collect::<Vec<_>>()
     };
@@ -31,6 +33,7 @@ pub(super) fn metrics(totals: &Totals, start: Timestamp, now: Timestamp) -> Vec<
     vec![
         sum("bailiwick.entries", "{entry}", "Entries of the trail", series(|sums| sums.entries)),
         sum("bailiwick.events", "{event}", "Actions that the entries stand for", series(|sums| sums.events)),
+        sum("bailiwick.records.redacted", "{entry}", "Entries of which something was redacted", redacted),
         sum("bailiwick.lost", "{event}", "Actions known to be lost, where they were counted", gaps(|sums| sums.lost)),
         sum("bailiwick.gaps", "{gap}", "Gaps whose losses were counted", gaps(|sums| sums.counted)),
         sum("bailiwick.gaps.uncounted", "{gap}", "Gaps in which nobody counted", gaps(|sums| sums.uncounted)),

@@ -34,6 +34,9 @@ pub(super) struct Sums {
     pub(super) entries: u64,
     /// Actions: the sum of their `count`.
     pub(super) events: u64,
+    /// Entries of which something was redacted.
+    #[serde(default)]
+    pub(super) redacted: u64,
 }
 
 /// What gaps are counted by.
@@ -84,6 +87,7 @@ impl Totals {
         let sums = place(&mut self.series, key, rest);
         sums.entries += 1;
         sums.events = sums.events.saturating_add(draft.count);
+        sums.redacted += u64::from(!draft.redacted.is_empty());
         if let Some(gap) = &draft.gap {
             let key = GapSeries { agent: draft.agent.clone(), kind: gap.kind.clone(), overflow: false };
             let rest = GapSeries { agent: None, kind: "other".to_owned(), overflow: true };
@@ -177,6 +181,16 @@ mod tests {
         assert_eq!(totals.series.values().map(|sums| sums.events).sum::<u64>(), 2 * many);
         let rest = totals.series.iter().find(|(series, _)| series.overflow);
         assert_eq!(rest.map(|(_, sums)| sums.entries), Some(50));
+    }
+
+    #[test]
+    fn entries_of_which_something_was_redacted_are_counted() {
+        let mut totals = Totals::default();
+        let mut redacted = entry("process.exec", "a", 1);
+        totals.add(&redacted);
+        redacted.draft.redacted = vec!["process.command_args".to_owned(), "process.executable".to_owned()];
+        totals.add(&redacted);
+        assert_eq!(totals.series.values().map(|sums| (sums.entries, sums.redacted)).collect::<Vec<_>>(), [(2, 1)]);
     }
 
     #[test]

@@ -1,0 +1,133 @@
+//! The trail can be believed: chained, vouched for, verified, and bounded without a break.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bailiwick_tests::bounded;
+use bailiwick_tests::declaration::Declaration;
+use bailiwick_tests::instance::{Instance, Setup};
+use bailiwick_tests::receiver::{Receiver, attribute};
+use bailiwick_tests::requirement::Requirement::{Tier2, Venv};
+use bailiwick_tests::requirement::require;
+use serde_json::Value;
+
+/// Retention is looked after on a timer.
+const PRUNED_WITHIN: Duration = Duration::from_secs(60);
+
+fn segments(instance: &Instance) -> Vec<PathBuf> {
+    let names = fs::read_dir(instance.state().join("trail")).unwrap();
+    let mut paths: Vec<_> = names.map(|name| name.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+fn run(instance: &Instance, files: u32) {
+    let opener = instance.place().copy_of("opener", "agent-opener");
+    let dir = instance.place().files("files", files);
+    let count = files.to_string();
+    let arguments =
+        [opener.as_os_str(), "repeats".as_ref(), dir.as_os_str(), count.as_ref(), "1".as_ref(), "1".as_ref()];
+    instance.run("opener", &[&arguments[..], &["r".as_ref()]].concat()).success();
+}
+
+#[test]
+fn after_a_crash_the_chain_goes_on_and_a_flipped_bit_is_found() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let mut instance = Setup::new().agent(&Declaration::new("opener")).start();
+    run(&instance, 50);
+    instance.sync();
+    instance.crash();
+    instance.start_daemon();
+    run(&instance, 50);
+    instance.sync();
+    let beside = instance.json("verify --json");
+    assert_eq!(beside["whole"], true, "beside a daemon that runs: {beside}");
+    assert_eq!(instance.stop(), Some(0));
+
+    let verified = instance.json("verify --json");
+    let (entries, last) = (verified["entries"].as_u64().unwrap(), verified["last_seq"].as_u64().unwrap());
+    assert!(verified["whole"] == true && entries == last && entries > 100, "{verified}");
+    assert_eq!(verified["vouched_until"].as_u64(), Some(last - 1), "by the checkpoint that the daemon ended with");
+    assert!(instance.call("verify").success().stdout.contains("whole: "));
+
+    let first = segments(&instance).remove(0);
+    let at = fs::metadata(&first).unwrap().len() / 2;
+    let text = fs::read(&first).unwrap();
+    let expected = 1 + text.iter().take(usize::try_from(at).unwrap()).filter(|&&byte| byte == b'\n').count();
+    let flipped = text[usize::try_from(at).unwrap()] ^ 1;
+    OpenOptions::new().write(true).open(&first).unwrap().write_all_at(&[flipped], at).unwrap();
+    let said = instance.call("verify --json");
+    assert_eq!(said.code(), Some(1));
+    let bad: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(bad["whole"], false);
+    assert!(bad["first_bad"]["uid"].as_str().unwrap().ends_with(&format!("-{expected}")), "{bad}");
+    assert_eq!(bad["first_bad"]["file"].as_str(), first.to_str());
+}
+
+#[test]
+fn a_checkpoint_that_the_back_end_received_shows_what_was_cut_off() {
+    if !require(&[Tier2, Venv]) {
+        return;
+    }
+    let receiver = Receiver::start();
+    let mut instance = Setup::new()
+        .agent(&Declaration::new("opener"))
+        .file("bailiwick.toml", "[trail]\ncheckpoint_seconds = 1\n")
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.http_endpoint())
+        .env("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+        .start();
+    run(&instance, 20);
+    let of_checkpoint = |record: &Value| record["event_name"] == "trail.checkpoint";
+    let newest = |records: &[Value]| {
+        let seqs = records.iter().filter(|record| of_checkpoint(record));
+        seqs.filter_map(|record| attribute(record, "bailiwick.checkpoint.seq")?.parse::<u64>().ok()).max()
+    };
+    bounded::until("a checkpoint at the back end", PRUNED_WITHIN, || {
+        instance.call("sync --exported").success();
+        newest(&receiver.log_records()).is_some_and(|seq| seq > 20)
+    });
+    let records = receiver.log_records();
+    assert_eq!(instance.stop(), Some(0));
+    let lines: Vec<String> = records.iter().filter(|record| of_checkpoint(record)).map(ToString::to_string).collect();
+    let file = instance.place().join("checkpoints.jsonl");
+    fs::write(&file, lines.join("\n")).unwrap();
+    let verify = format!("verify --json --checkpoints {}", file.display());
+    let vouched = instance.json(&verify);
+    assert_eq!((vouched["whole"].as_bool(), vouched["vouched_until"].as_u64()), (Some(true), newest(&records)));
+
+    let segment = segments(&instance).remove(0);
+    let text = fs::read_to_string(&segment).unwrap();
+    let kept: Vec<&str> = text.lines().take(15).collect();
+    fs::write(&segment, kept.join("\n") + "\n").unwrap();
+    assert_eq!(instance.json("verify --json")["whole"], true, "by itself a cut trail is whole");
+    let said = instance.call(&verify);
+    assert_eq!(said.code(), Some(1), "{}", said.stdout);
+    assert!(said.stdout.contains("vouches for it"), "{}", said.stdout);
+}
+
+#[test]
+fn retention_leaves_a_tombstone_and_a_trail_that_is_whole() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let settings = "[trail]\nsegment_bytes = 65536\nkeep_bytes = 200000\n";
+    let instance = Setup::new().agent(&Declaration::new("opener")).file("bailiwick.toml", settings).start();
+    for _ in 0..4 {
+        run(&instance, 300);
+        instance.sync();
+    }
+    bounded::until("a tombstone", PRUNED_WITHIN, || !instance.trail().event("trail.tombstone").is_empty());
+    instance.sync();
+    let bytes: u64 = segments(&instance).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    assert!(bytes < 400_000, "{bytes} bytes are left");
+    let verified = instance.json("verify --json");
+    assert_eq!(verified["whole"], true, "{verified}");
+    assert!(verified["removed"].as_u64() > Some(0) && verified["first_seq"].as_u64() > Some(1), "{verified}");
+    let first = segments(&instance).remove(0);
+    fs::remove_file(first).unwrap();
+    assert_eq!(instance.call("verify").code(), Some(1), "a segment that no tombstone tells of");
+}
