@@ -689,8 +689,9 @@ const EVENTS_TAIL: &str = "
 All are recorded only, with a `count` of 0.
 
 - `session.start`: the attributes of its first process's exec; `bailiwick.session.adopted` where it ran before the daemon.
-- `session.end`: `bailiwick.session.start_time`, `.processes`, `.entries`, `.out_of_scope`, `.lost`; `.end_unseen` where a
-  daemon that was killed left it open.
+- `session.end`, the statement of completeness: `bailiwick.session.start_time`, `.processes`, `.entries`, `.out_of_scope`, `.lost`
+  (actions), `.gaps` (how many, those of unknown sessions meanwhile among them), `.gaps_told` (the first sixteen: kind, how many,
+  interval, reason), `.blind_spots`; `.end_unseen` where a daemon that was killed left it open.
 - `delegation.start`: the entry of the new session; what the process was in the delegator's.
 - `gap`: the object `gap`, and the same as `bailiwick.gap.kind`, `.lost`, `.from`, `.to`, `.reason`.
 - `sensor.start`: `bailiwick.sensor.tier`, `.blind_spots`, `.hooks`, `bailiwick.config.hash`; `sensor.stop`.

@@ -23,9 +23,12 @@ fn segments(instance: &Instance) -> Vec<PathBuf> {
     paths
 }
 
-fn run(instance: &Instance, files: u32) {
+fn run(instance: &Instance, files: usize) {
     let opener = instance.place().copy_of("opener", "agent-opener");
-    let dir = instance.place().files("files", files);
+    let dir = instance.place().join("files");
+    if !dir.exists() {
+        instance.place().files("files", files);
+    }
     let count = files.to_string();
     let arguments =
         [opener.as_os_str(), "repeats".as_ref(), dir.as_os_str(), count.as_ref(), "1".as_ref(), "1".as_ref()];
@@ -116,18 +119,36 @@ fn retention_leaves_a_tombstone_and_a_trail_that_is_whole() {
     }
     let settings = "[trail]\nsegment_bytes = 65536\nkeep_bytes = 200000\n";
     let instance = Setup::new().agent(&Declaration::new("opener")).file("bailiwick.toml", settings).start();
-    for _ in 0..4 {
-        run(&instance, 300);
+    for _ in 0..12 {
+        run(&instance, 60);
         instance.sync();
     }
     bounded::until("a tombstone", PRUNED_WITHIN, || !instance.trail().event("trail.tombstone").is_empty());
     instance.sync();
     let bytes: u64 = segments(&instance).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
     assert!(bytes < 400_000, "{bytes} bytes are left");
+    assert!(segments(&instance).len() > 1);
     let verified = instance.json("verify --json");
     assert_eq!(verified["whole"], true, "{verified}");
     assert!(verified["removed"].as_u64() > Some(0) && verified["first_seq"].as_u64() > Some(1), "{verified}");
     let first = segments(&instance).remove(0);
     fs::remove_file(first).unwrap();
-    assert_eq!(instance.call("verify").code(), Some(1), "a segment that no tombstone tells of");
+    let said = instance.call("verify");
+    assert_eq!(said.code(), Some(1), "a segment that no tombstone tells of: {verified} {}", said.stdout);
+}
+
+#[test]
+fn a_session_ends_with_a_statement_of_how_complete_its_entries_are() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let instance = Instance::start(&[Declaration::new("opener")]);
+    run(&instance, 20);
+    let trail = instance.synced_trail();
+    let (start, end) = (trail.event("sensor.start"), trail.event("session.end"));
+    let said = &end.only()["attributes"];
+    assert_eq!((&said["bailiwick.session.lost"], &said["bailiwick.session.gaps"]), (&0.into(), &0.into()), "{said}");
+    assert_eq!(said["bailiwick.session.blind_spots"], start.only()["attributes"]["bailiwick.sensor.blind_spots"]);
+    let own = trail.filter(|entry| entry["session"] == end.only()["session"]);
+    assert_eq!(said["bailiwick.session.entries"].as_u64(), Some(own.len() as u64));
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::decode::ProcessKey;
-use crate::entry::{Attribution, Delegator, Principal, SessionId, Timestamp};
+use crate::entry::{Attribution, Delegator, Gap, Principal, SessionId, Timestamp};
 
 /// One run of an agent.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ pub struct Session {
 }
 
 /// A session's entries, counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// All of them.
     pub entries: u64,
@@ -41,6 +41,27 @@ pub struct Tally {
     pub out_of_scope: u64,
     /// Actions known to be lost.
     pub lost: u64,
+    /// Gaps of the session's own, and those of nobody knows which session while it lived.
+    pub gaps: u64,
+    /// The first of them, in words: kind, how many, interval, reason.
+    pub told: Vec<String>,
+}
+
+impl Tally {
+    /// Gaps that are kept in words; of more, the entries themselves tell.
+    const MOST_TOLD: usize = 16;
+
+    /// Adds a gap. Of one that may be another session's, what was lost is not counted as this one's.
+    pub fn add_gap(&mut self, gap: &Gap) {
+        self.gaps += 1;
+        if gap.session.is_some() {
+            self.lost += gap.lost.unwrap_or(0);
+        }
+        if self.told.len() < Self::MOST_TOLD {
+            let lost = gap.lost.map_or_else(|| "uncounted".to_owned(), |lost| lost.to_string());
+            self.told.push(format!("{}: {lost}, from {} to {}: {}", gap.kind, gap.from, gap.to, gap.reason));
+        }
+    }
 }
 
 /// A process of a session.
@@ -60,4 +81,37 @@ pub struct Process {
     pub execs: u32,
     /// When it ended, in nanoseconds after boot.
     pub ended_boot_ns: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tally;
+    use crate::entry::{Gap, SessionId, Timestamp};
+
+    #[test]
+    fn a_gap_of_nobody_knows_which_session_is_told_but_not_counted_as_ones_own() {
+        let gap = |session, lost| Gap {
+            kind: "file.open".to_owned(),
+            session,
+            lost,
+            from: Timestamp(0),
+            to: Timestamp(1),
+            reason: "the ring was full".to_owned(),
+        };
+        let mut tally = Tally::default();
+        tally.add_gap(&gap(Some(SessionId(1)), Some(12)));
+        tally.add_gap(&gap(None, Some(5)));
+        tally.add_gap(&gap(Some(SessionId(1)), None));
+        assert_eq!((tally.lost, tally.gaps, tally.told.len()), (12, 3, 3));
+        assert!(
+            tally.told[0].starts_with("file.open: 12, from 1970-01-01T00:00:00.000000000Z to "),
+            "{:?}",
+            tally.told
+        );
+        assert!(tally.told[2].contains("uncounted"));
+        for _ in 0..100 {
+            tally.add_gap(&gap(None, None));
+        }
+        assert_eq!((tally.gaps, tally.told.len()), (103, Tally::MOST_TOLD));
+    }
 }

@@ -10,7 +10,7 @@ use super::pipeline::Pipeline;
 use crate::attribute::Session;
 use crate::decode::ProcessKey;
 use crate::entry::{Draft, Timestamp};
-use crate::observation::event_of;
+use crate::observation::{blind_spots, event_of};
 
 impl Pipeline {
     /// Writes what the keys of a process have counted, of one that has exec'd those before that exec, and forgets them: they
@@ -235,6 +235,9 @@ fn end(mut compose: Compose, session: &Session) -> Draft {
     compose.set("bailiwick.session.entries", session.tally.entries + 1);
     compose.set("bailiwick.session.out_of_scope", session.tally.out_of_scope);
     compose.set("bailiwick.session.lost", session.tally.lost);
+    compose.set("bailiwick.session.gaps", session.tally.gaps);
+    compose.set("bailiwick.session.gaps_told", session.tally.told.clone());
+    compose.set("bailiwick.session.blind_spots", blind_spots());
     compose.draft
 }
 

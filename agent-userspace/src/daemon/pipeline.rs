@@ -292,10 +292,21 @@ impl Pipeline {
 
     /// Notes a draft of a session, and counts it there.
     pub(super) fn push(&mut self, session: u64, draft: Draft) {
+        if let Some(gap) = draft.gap.as_ref() {
+            let known = self.attributor.session(session).is_some();
+            let concerned: Vec<u64> = match known {
+                true => vec![session],
+                false => self.attributor.sessions().map(|(id, _)| id).collect(),
+            };
+            for id in concerned {
+                if let Some(session) = self.attributor.session_mut(id) {
+                    session.tally.add_gap(gap);
+                }
+            }
+        }
         if let Some(session) = self.attributor.session_mut(session) {
             session.tally.entries += 1;
             session.tally.out_of_scope += u64::from(draft.verdict == Verdict::OutOfScope);
-            session.tally.lost += draft.gap.as_ref().and_then(|gap| gap.lost).unwrap_or(0);
         }
         self.drafts.push(draft);
     }

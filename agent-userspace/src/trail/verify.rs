@@ -180,13 +180,21 @@ impl Walk {
                 return Ok(self.verified);
             }
         }
+        if self.verified.entries == 0 && first == 1 && since.is_none() {
+            return Ok(self.without_entries());
+        }
         self.prove_beginning();
         self.look_behind_the_end();
         Ok(self.verified)
     }
 
+    /// The first thing a daemon does is to write an entry: whoever made a trail left some in it.
     fn without_entries(mut self) -> Verified {
         self.look_behind_the_end();
+        if self.verified.first_bad.is_none() {
+            let place = Place { seq: 1, file: segment::path(&self.dir, 1), offset: 0 };
+            self.bad(&place, "the trail was made, but there is not one entry".to_owned());
+        }
         self.verified
     }
 

@@ -116,6 +116,15 @@ fn a_flipped_bit_anywhere_is_found_at_the_right_entry() {
 }
 
 #[test]
+fn a_trail_without_one_entry_is_not_whole() {
+    let state = TempDir::new().unwrap();
+    drop(open(state.path()));
+    assert_eq!(bad_seq(&whole(state.path())), 1);
+    fs::remove_file(segments(state.path()).remove(0)).unwrap();
+    assert_eq!(bad_seq(&whole(state.path())), 1);
+}
+
+#[test]
 fn an_entry_taken_out_is_missed() {
     let state = TempDir::new().unwrap();
     write(state.path());
