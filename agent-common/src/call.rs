@@ -228,6 +228,7 @@ pub const CALLS: &[Call] = &[
     act("move_mount", 429, 429, RecordKind::Mount).path(2, 3).other(0, 1),
     act("open_tree", 428, 428, RecordKind::Mount).path(0, 1),
     act("fsmount", 432, 432, RecordKind::Mount),
+    act("fsconfig", 431, 431, RecordKind::Mount).text(2),
     act("mount_setattr", 442, 442, RecordKind::Mount).path(0, 1),
     // Files: how their contents are reached without a read or a write.
     routed("mmap", 9, 90, Route::Map, RecordKind::MapExec).object(4),
@@ -293,6 +294,8 @@ pub const CALLS: &[Call] = &[
     act("setgroups32", NONE, 206, RecordKind::Setid),
     act("capset", 126, 185, RecordKind::Capset),
     act("unshare", 272, 310, RecordKind::Namespace),
+    // Told of by another hook, where what was made can be seen.
+    act("clone", NONE, NONE, RecordKind::Namespace),
     act("setns", 308, 346, RecordKind::Namespace),
     act("chroot", 161, 61, RecordKind::Namespace).path(CWD, 0),
     act("bpf", 321, 357, RecordKind::Bpf),

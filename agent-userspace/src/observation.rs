@@ -389,6 +389,7 @@ pub const OBSERVATIONS: &[Observation] = &[
         blind_spots: &[
             "reads and writes of mapped memory are not counted",
             "a file with several names is counted under the one it was first used by",
+            "copies within a file system by ioctl (FICLONE, FICLONERANGE, FIDEDUPERANGE) are no bytes read or written",
         ],
     },
     socket(
@@ -477,7 +478,15 @@ pub const OBSERVATIONS: &[Observation] = &[
         "every call that sets user or group ids, of the file system too, and setgroups",
     ),
     privilege("privilege.capset", PRIVILEGE, "capset"),
-    privilege("privilege.namespace", NAMESPACED, "unshare, setns and chroot"),
+    Observation {
+        event: "privilege.namespace",
+        family: "privilege",
+        grant: Some("scope.privileges"),
+        attributes: NAMESPACED,
+        hook: "tp_btf/sys_exit, tp_btf/sched_process_fork",
+        guarantee: "unshare, setns and chroot; clone and clone3 by the namespaces that they really made",
+        blind_spots: &["a clone with new namespaces that the kernel refused"],
+    },
     privilege("privilege.bpf", &["bailiwick.bpf.command", "bailiwick.syscall", "[error.type]"], "the call bpf"),
     privilege("privilege.module", MODULE, "init_module, finit_module and delete_module"),
     privilege("privilege.kexec", MODULE, "kexec_load and kexec_file_load"),

@@ -302,3 +302,16 @@ fn one_connection_in_a_flood_of_a_million_is_told_of() {
         assert!(asked.is_empty() || asked.count() + trail.lost("syscall.count") == 500_000, "{:#?}", asked.0);
     });
 }
+
+#[test]
+fn namespaces_that_a_clone_makes_are_a_privilege() {
+    in_both_sets(|scene| {
+        let Some(trail) = scene.try_to(&["clone3"]) else { return };
+        let made = trail.event("privilege.namespace");
+        let entry = made.only();
+        assert_eq!(entry["attributes"]["bailiwick.namespace.flags"], "0x10020000", "{entry:#}");
+        assert_eq!(entry["attributes"]["bailiwick.syscall"], "clone", "{entry:#}");
+        assert_eq!(entry["verdict"], "out_of_scope", "{entry:#}");
+        assert_eq!(entry["process"]["tgid"].as_u64(), Some(first(&trail)));
+    });
+}

@@ -11,6 +11,7 @@ use bailiwick_tests::instance::{Instance, Setup};
 use bailiwick_tests::receiver::{Receiver, attribute};
 use bailiwick_tests::requirement::Requirement::{Tier2, Venv};
 use bailiwick_tests::requirement::require;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::Value;
 
 /// Retention is looked after on a timer.
@@ -151,4 +152,92 @@ fn a_session_ends_with_a_statement_of_how_complete_its_entries_are() {
     assert_eq!(said["bailiwick.session.blind_spots"], start.only()["attributes"]["bailiwick.sensor.blind_spots"]);
     let own = trail.filter(|entry| entry["session"] == end.only()["session"]);
     assert_eq!(said["bailiwick.session.entries"].as_u64(), Some(own.len() as u64));
+}
+
+/// A small file system of the test's own for the trail; gone with it.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    fn over(path: PathBuf, options: &str) -> Self {
+        let options = std::ffi::CString::new(options).unwrap();
+        mount("tmpfs", &path, "tmpfs", MountFlags::empty(), Some(options.as_c_str())).unwrap();
+        Self(path)
+    }
+
+    /// Leaves so many bytes free.
+    fn fill(&self, leave: u64) -> PathBuf {
+        let free = rustix::fs::statvfs(&self.0).unwrap();
+        let filler = self.0.join("filler");
+        let len = (free.f_bavail * free.f_frsize).saturating_sub(leave);
+        fs::write(&filler, vec![1; usize::try_from(len).unwrap()]).unwrap();
+        filler
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        // Whoever still has a file open there keeps it until then.
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn on_a_full_disk_the_daemon_lives_the_gap_is_exact_and_it_recovers_by_itself() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    const FILES: usize = 3_000;
+    let setup = Setup::new().agent(&Declaration::new("opener")).env("BAILIWICK_RING_BYTES", "131072");
+    let mut instance = setup.prepare();
+    let disk = Tmpfs::over(instance.state(), "size=8m");
+    instance.start_daemon();
+    let filler = disk.fill(64 * 1024);
+    run(&instance, FILES);
+    let said = instance.call("status --json");
+    assert_eq!(said.code(), Some(1), "{}", said.stdout);
+    let full: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert!(full["reasons"].to_string().contains("the trail cannot be written"), "{full}");
+    let said = instance.call("sync --wait 2s");
+    assert_ne!(said.code(), Some(0), "nothing can be durable: {}", said.stdout);
+
+    fs::remove_file(filler).unwrap();
+    instance.sync();
+    let trail = instance.trail();
+    let dir = instance.place().join("files").display().to_string();
+    let seen = trail
+        .event("file.open")
+        .filter(|entry| entry["attributes"]["file.path"].as_str().is_some_and(|path| path.starts_with(&dir)));
+    let lost = trail.lost("file.open");
+    assert!(lost > 0, "the disk was not full for long enough");
+    assert_eq!(seen.count() + lost, FILES as u64);
+    bounded::until("health", PRUNED_WITHIN, || instance.call("status --json").code() == Some(0));
+    assert_eq!(instance.json("verify --json")["whole"], true);
+}
+
+#[test]
+fn a_torn_last_entry_is_kept_aside_at_the_start_and_recorded() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let mut instance = Instance::start(&[Declaration::new("opener")]);
+    run(&instance, 20);
+    instance.sync();
+    instance.crash();
+    let segment = segments(&instance).remove(0);
+    let len = fs::metadata(&segment).unwrap().len();
+    let text = fs::read_to_string(&segment).unwrap();
+    let last = text.lines().last().unwrap().len() as u64;
+    OpenOptions::new().write(true).open(&segment).unwrap().set_len(len - last / 2).unwrap();
+    assert_eq!(instance.call("verify").code(), Some(1), "a torn entry is no whole one");
+    assert_eq!(fs::metadata(&segment).unwrap().len(), len - last / 2, "and `verify` cuts nothing");
+
+    instance.start_daemon();
+    let trail = instance.synced_trail();
+    let recovered = trail.event("trail.recovered");
+    let said = &recovered.only()["attributes"];
+    let kept_in = said["bailiwick.trail.kept_in"].as_str().unwrap();
+    let torn = fs::read(kept_in).unwrap();
+    assert_eq!(said["bailiwick.trail.bytes"].as_u64(), Some(torn.len() as u64));
+    assert!(text.as_bytes().windows(torn.len()).any(|window| window == torn), "what was torn is what stood there");
+    assert_eq!(instance.json("verify --json")["whole"], true);
 }

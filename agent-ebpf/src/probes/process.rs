@@ -28,10 +28,11 @@ use crate::kernel::{Unreadable, field};
 use crate::maps::{ENVIRONMENT, EXECUTABLES, MEMBER, OPENED, SCRATCH_EXEC, Scratch, State, USERS, new_session};
 use crate::member;
 use crate::probes::calls::{AT_FDCWD, Call};
+use crate::probes::privilege;
 use crate::record::{Builder, Fixed, Urgency, count_lost, header};
 
-/// A task was made. Sees every fork, vfork and clone, whatever namespaces it makes; a thread only inherits. Misses the
-/// worker threads of io_uring, which raise no event. Of a task outside any session it keeps nothing, but reports forks
+/// A task was made. Sees every fork, vfork and clone, whatever namespaces it makes; a thread only inherits. Tells of the
+/// namespaces that a member makes so. Misses the worker threads of io_uring, which raise no event. Of a task outside any session it keeps nothing, but reports forks
 /// while the daemon adopts what runs.
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn on_fork(ctx: BtfTracePointContext) -> i32 {
@@ -43,13 +44,16 @@ pub fn on_fork(ctx: BtfTracePointContext) -> i32 {
     }
     let who = Who::of(maker);
     let new = Who::of(child);
-    let (session, exec_number, flags) = match member {
+    let (session, exec_number, flags) = match &member {
         Some(member) => {
             member::inherit(child, member);
             (member.session, member.exec_number, member::record_flags(member))
         }
         None => (0, 0, 0),
     };
+    if let Some(member) = &member {
+        privilege::tell_new_namespaces(maker, child, member);
+    }
     if new.tgid != who.tgid {
         Fixed {
             header: header(RecordKind::Fork.to_wire(), who, session, exec_number, flags),

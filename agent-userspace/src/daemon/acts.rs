@@ -134,7 +134,9 @@ impl Compose {
                 self.id("file.owner.id", owner);
                 self.id("file.group.id", group);
             }
-            RecordKind::Truncate => self.set("file.size", if call == "fallocate" { third + fourth } else { second }),
+            RecordKind::Truncate => {
+                self.set("file.size", if call == "fallocate" { third.saturating_add(fourth) } else { second })
+            }
             RecordKind::Mount => self.set("bailiwick.mount.flags", format!("{fourth:#x}")),
             RecordKind::Ptrace if call == "ptrace" => self.set("bailiwick.ptrace.request", ptrace_request(first)),
             RecordKind::Signal => self.set("bailiwick.signal", first),

@@ -13,6 +13,7 @@
 //! - `evader binfmt DIR INTERPRETER`: runs DIR/given.evader by an interpreter registered in namespaces of its own.
 //! - `evader vsock (local|refused)`: a vsock connection, in the latter case with flags that the kernel refuses.
 //! - `evader x32 FILE`: unlinks by the system call of the x32 ABI.
+//! - `evader clone3`: a child in user and mount namespaces of its own.
 //! - `evader flood FILE PORT`: a million cheap calls around one connection.
 //!
 //! It ends with 1 where the technique itself failed, and with 77 where this kernel does not have it.
@@ -71,6 +72,7 @@ fn run(words: &[&str]) -> anyhow::Result<Outcome> {
         ["binfmt", dir, interpreter] => return binfmt(Path::new(dir), interpreter),
         ["vsock", way] => return vsock(*way == "local"),
         ["x32", file] => return x32(&path(file)?),
+        ["clone3"] => return clone3(),
         ["flood", file, port] => flood(Path::new(file), port.parse()?)?,
         _ => bail!("no such technique: {words:?}"),
     }
@@ -94,6 +96,31 @@ fn deed(file: &CString) -> anyhow::Result<()> {
     // SAFETY: the path outlives the call.
     checked("truncate", unsafe { libc::truncate(file.as_ptr(), 1) })?;
     Ok(())
+}
+
+/// What `clone3` takes, as far as it is needed here.
+#[repr(C)]
+struct CloneArguments {
+    flags: u64,
+    rest: [u64; 7],
+}
+
+fn clone3() -> anyhow::Result<Outcome> {
+    let namespaces = libc::CLONE_NEWUSER | libc::CLONE_NEWNS;
+    let mut arguments = CloneArguments { flags: 0, rest: [0; 7] };
+    arguments.flags = u64::try_from(namespaces)?;
+    arguments.rest[3] = u64::try_from(libc::SIGCHLD)?;
+    // SAFETY: the structure has the length that is given; without memory of its own the child is as after a fork.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<CloneArguments>()) };
+    if pid == 0 {
+        // SAFETY: a plain system call.
+        unsafe { libc::_exit(0) };
+    }
+    if pid < 0 {
+        return Ok(Outcome::Missing(std::io::Error::last_os_error()));
+    }
+    wait(libc::pid_t::try_from(pid)?)?;
+    Ok(Outcome::Done)
 }
 
 /// Does `act` in a child, and ends it with whether that succeeded.
