@@ -229,7 +229,10 @@ const fn socket(
     Observation { event, family: "network", grant, attributes, hook: "tp_btf/sys_exit", guarantee, blind_spots }
 }
 
-const CONNECT_BLIND_SPOTS: &[&str] = &["a vsock address is as given, and judged by no grant"];
+const CONNECT_BLIND_SPOTS: &[&str] = &[
+    "a vsock address is as given, and judged by no grant",
+    "of other families than IPv4, IPv6, Unix and vsock (SMC, Bluetooth, CAN) connects are not told of",
+];
 const SEND: &[&str] = &[
     "server.address",
     "server.port",
@@ -307,6 +310,7 @@ pub const OBSERVATIONS: &[Observation] = &[
         blind_spots: &[
             "a failed exec has the path as given, without arguments",
             "the script behind a #! is named as given to exec",
+            "of the environment variables that may be recorded, the first six, each up to 511 bytes",
         ],
     },
     Observation {

@@ -315,3 +315,18 @@ fn namespaces_that_a_clone_makes_are_a_privilege() {
         assert_eq!(entry["process"]["tgid"].as_u64(), Some(first(&trail)));
     });
 }
+
+#[test]
+fn a_datagram_to_an_address_of_no_family_is_told_of() {
+    in_both_sets(|scene| {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = receiver.local_addr().unwrap().port();
+        let (_, trail) = scene.evade(&["unspecified", &port.to_string()]);
+        let mut bytes = [0; 16];
+        assert_eq!(receiver.recv(&mut bytes).unwrap(), 6, "it really arrives");
+        let sent = trail.event("network.send");
+        let attributes = &sent.only()["attributes"];
+        assert_eq!((&attributes["server.address"], &attributes["server.port"]), (&json!("127.0.0.1"), &json!(port)));
+        assert_eq!(sent.only()["verdict"], "out_of_scope");
+    });
+}

@@ -152,6 +152,15 @@ fn a_session_ends_with_a_statement_of_how_complete_its_entries_are() {
     assert_eq!(said["bailiwick.session.blind_spots"], start.only()["attributes"]["bailiwick.sensor.blind_spots"]);
     let own = trail.filter(|entry| entry["session"] == end.only()["session"]);
     assert_eq!(said["bailiwick.session.entries"].as_u64(), Some(own.len() as u64));
+
+    let session = end.only()["session"].as_str().unwrap();
+    let shown = instance.call(&format!("show {session} --json --event process.*")).success();
+    let of_processes = own.filter(|entry| entry["event"].as_str().is_some_and(|name| name.starts_with("process.")));
+    assert_eq!(shown.stdout.lines().count(), of_processes.len());
+    let listed = |filter: &str| instance.json(&format!("sessions --json {filter}"))["items"].as_array().unwrap().len();
+    assert_eq!((listed(""), listed("--event file.open"), listed("--until 1h")), (1, 1, 0));
+    assert_eq!((listed("--address 127.0.0.0/8"), listed("--delegation opener")), (0, 0));
+    assert_eq!(instance.call("tail --no-follow --address nowhere").code(), Some(2));
 }
 
 /// A small file system of the test's own for the trail; gone with it.

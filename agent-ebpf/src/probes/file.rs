@@ -75,14 +75,30 @@ pub fn map_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadable> {
     const PROT_WRITE: u64 = 2;
     const PROT_EXEC: u64 = 4;
     const HIGHEST_ERROR: u64 = 4_095;
-    let [first, _, protection, flags, fd, ..] = call.arguments;
-    // The 32-bit `mmap` has its arguments in memory; the second 32-bit one, and all others, do not.
-    let (protection, flags, fd) =
-        if call.narrow && call.place == MMAP { narrow_mmap(first)? } else { (protection, flags, fd) };
-    if call.result as u64 > u64::MAX - HIGHEST_ERROR || protection & (PROT_EXEC | PROT_WRITE) == 0 {
+    const MAP_SHARED: u64 = 1;
+    const MAP_ANONYMOUS: u64 = 0x20;
+    const VM_SHARED: u64 = 8;
+    let [address, _, protection, flags, fd, ..] = call.arguments;
+    let maps = call.place == MMAP || call.place == MMAP2;
+    // The 32-bit `mmap` has its arguments in memory that another thread may have changed since.
+    let hidden = call.narrow && call.place == MMAP;
+    if call.result as u64 > u64::MAX - HIGHEST_ERROR
+        || !hidden && protection & (PROT_EXEC | PROT_WRITE) == 0
+        || maps && !hidden && flags & MAP_ANONYMOUS != 0
+    {
         return Ok(());
     }
-    let Some((file, shared)) = mapped_file(call, flags, fd) else { return Ok(()) };
+    let found = mapping(call, if maps { call.result as u64 } else { address });
+    let (file, shared, protection) = if found.file != 0 {
+        (found.file, found.flags & VM_SHARED != 0, if hidden { found.flags } else { protection })
+    } else {
+        // While another thread changes the process's mappings they cannot be asked: then the descriptor must do.
+        if !maps || hidden {
+            return Ok(());
+        }
+        let Ok(file) = call.file(fd) else { return Ok(()) };
+        (file, flags & MAP_SHARED != 0, protection)
+    };
     if protection & PROT_EXEC != 0 {
         tell(call, RecordKind::MapExec, file, scratch)?;
     }
@@ -93,59 +109,38 @@ pub fn map_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadable> {
 }
 
 const MMAP: u32 = SystemCall::place_of("mmap");
+const MMAP2: u32 = SystemCall::place_of("mmap2");
 
-/// Protection, flags and descriptor of a `struct mmap_arg_struct32`.
+/// What is mapped at an address, by the kernel's own account.
 #[inline(always)]
-fn narrow_mmap(address: u64) -> Result<(u64, u64, u64), Unreadable> {
-    let mut given = [0u32; 6];
-    // SAFETY: as many bytes of our own.
-    let failed = unsafe {
-        bpf_probe_read_user(addr_of_mut!(given).cast(), size_of_val(&given) as u32, address as *const core::ffi::c_void)
-    };
-    let [_, _, protection, flags, fd, _] = given;
-    if failed == 0 { Ok((u64::from(protection), u64::from(flags), u64::from(fd))) } else { Err(Unreadable) }
-}
-
-/// The file behind a mapping that a call made or changed, and whether the mapping is shared; `None` where there is none.
-#[inline(always)]
-fn mapped_file(call: &Call, flags: u64, fd: u64) -> Option<(u64, bool)> {
-    const MMAP2: u32 = SystemCall::place_of("mmap2");
-    const MAP_SHARED: u64 = 1;
-    const MAP_ANONYMOUS: u64 = 0x20;
-    if call.place != MMAP && call.place != MMAP2 {
-        let mut found = Found { file: 0, shared: 0 };
-        // SAFETY: `found_mapping` takes a `Found`, which outlives the call.
-        unsafe {
-            bpf_find_vma(
-                call.task.cast(),
-                call.arguments[0],
-                found_mapping as *const () as *mut core::ffi::c_void,
-                addr_of_mut!(found).cast(),
-                0,
-            );
-        }
-        return (found.file != 0).then_some((found.file, found.shared != 0));
+fn mapping(call: &Call, address: u64) -> Found {
+    let mut found = Found { file: 0, flags: 0 };
+    // SAFETY: `found_mapping` takes a `Found`, which outlives the call.
+    unsafe {
+        bpf_find_vma(
+            call.task.cast(),
+            address,
+            found_mapping as *const () as *mut core::ffi::c_void,
+            addr_of_mut!(found).cast(),
+            0,
+        );
     }
-    if flags & MAP_ANONYMOUS != 0 {
-        return None;
-    }
-    let file = call.file(fd & 0xffff_ffff).ok()?;
-    Some((file, flags & MAP_SHARED != 0))
+    found
 }
 
 #[repr(C)]
 struct Found {
+    /// Null where none is.
     file: u64,
-    shared: u64,
+    /// `vm_flags`, of which those for reading, writing and executing are the same as of a protection.
+    flags: u64,
 }
 
 extern "C" fn found_mapping(_task: *mut core::ffi::c_void, vma: *const core::ffi::c_void, found: *mut Found) -> i64 {
-    const VM_SHARED: u64 = 8;
     // SAFETY: `bpf_find_vma` hands on a BTF-typed mapping and the pointer that it was given.
     unsafe {
         (*found).file = field(vma, &VMA_FILE);
-        let flags: u64 = field(vma, &VMA_FLAGS);
-        (*found).shared = flags & VM_SHARED;
+        (*found).flags = field(vma, &VMA_FLAGS);
     }
     0
 }

@@ -132,15 +132,15 @@ pub struct RunArgs {
     pub command: Vec<OsString>,
 }
 
-/// `bailiwick tail`.
-#[derive(Clone, Debug, Args)]
-pub struct TailArgs {
+/// Which entries, for every command that reads the trail.
+#[derive(Clone, Debug, Default, Args)]
+pub struct FilterArgs {
     /// Only this agent's
     #[arg(long, value_name = "NAME")]
     pub agent: Vec<String>,
-    /// Only this session's: its id, or the first digits of it
-    #[arg(long, value_parser = session_prefix, value_name = "ID")]
-    pub session: Vec<String>,
+    /// Only what was delegated by this agent, or session (its id, or the first digits of it), at any depth
+    #[arg(long, value_name = "NAME|ID")]
+    pub delegation: Vec<String>,
     /// Only this event, or family of events: file.open, 'file.*'
     #[arg(long, value_name = "EVENT")]
     pub event: Vec<String>,
@@ -150,6 +150,46 @@ pub struct TailArgs {
     /// Only about this path and what lies below, or about paths of this pattern (*, **, ?)
     #[arg(long, value_name = "PATH")]
     pub path: Vec<String>,
+    /// Only about this address: 10.0.0.5, 10.0.0.5:5432, 10.0.0.0/8, [::1]:443
+    #[arg(long, value_parser = address, value_name = "ADDRESS")]
+    pub address: Vec<String>,
+    /// End there: a time (2026-01-31T12:00:00Z), or so long ago (10m)
+    #[arg(long, value_parser = since, value_name = "TIME")]
+    pub until: Option<Beginning>,
+}
+
+impl FilterArgs {
+    /// The filter as the daemon takes it.
+    pub fn filter(&self, now: Timestamp) -> Filter {
+        let absolute = |path: &String| {
+            if path.starts_with(['/', '*']) {
+                return path.clone();
+            }
+            std::path::absolute(path).map_or_else(|_| path.clone(), |full| full.to_string_lossy().into_owned())
+        };
+        Filter {
+            agents: self.agent.clone(),
+            sessions: Vec::new(),
+            delegators: self.delegation.clone(),
+            events: self.event.clone(),
+            verdicts: self.verdict.clone(),
+            paths: self.path.iter().map(absolute).collect(),
+            addresses: self.address.clone(),
+            since: None,
+            until: self.until.and_then(|until| until.time(now)),
+        }
+    }
+}
+
+/// `bailiwick tail`.
+#[derive(Clone, Debug, Args)]
+pub struct TailArgs {
+    /// Which entries.
+    #[command(flatten)]
+    pub which: FilterArgs,
+    /// Only this session's: its id, or the first digits of it
+    #[arg(long, value_parser = session_prefix, value_name = "ID")]
+    pub session: Vec<String>,
     /// Begin there: start, a time (2026-01-31T12:00:00Z), or so long ago (10m)
     #[arg(long, value_parser = since, value_name = "TIME")]
     pub since: Option<Beginning>,
@@ -163,32 +203,34 @@ pub struct TailArgs {
 
 impl TailArgs {
     /// The filter as the daemon takes it.
-    pub fn filter(&self) -> Filter {
-        let absolute = |path: &String| {
-            if path.starts_with(['/', '*']) {
-                return path.clone();
-            }
-            std::path::absolute(path).map_or_else(|_| path.clone(), |full| full.to_string_lossy().into_owned())
-        };
-        Filter {
-            agents: self.agent.clone(),
-            sessions: self.session.clone(),
-            events: self.event.clone(),
-            verdicts: self.verdict.clone(),
-            paths: self.path.iter().map(absolute).collect(),
-        }
+    pub fn filter(&self, now: Timestamp) -> Filter {
+        Filter { sessions: self.session.clone(), ..self.which.filter(now) }
     }
 }
 
-/// `bailiwick sessions`.
+/// `bailiwick sessions`: those of which an entry matches.
 #[derive(Clone, Debug, Args)]
 pub struct SessionsArgs {
-    /// Only this agent's
-    #[arg(long, value_name = "NAME")]
-    pub agent: Option<String>,
+    /// Which entries.
+    #[command(flatten)]
+    pub which: FilterArgs,
+    /// Only this session: its id, or the first digits of it
+    #[arg(long, value_parser = session_prefix, value_name = "ID")]
+    pub session: Vec<String>,
+    /// Only with entries from then on: a time (2026-01-31T12:00:00Z), or so long ago (10m)
+    #[arg(long, value_parser = since, value_name = "TIME")]
+    pub since: Option<Beginning>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+impl SessionsArgs {
+    /// The filter as the daemon takes it.
+    pub fn filter(&self, now: Timestamp) -> Filter {
+        let since = self.since.and_then(|since| since.time(now));
+        Filter { sessions: self.session.clone(), since, ..self.which.filter(now) }
+    }
 }
 
 /// `bailiwick show`.
@@ -197,9 +239,22 @@ pub struct ShowArgs {
     /// The session's id, or the first digits of it
     #[arg(value_parser = session_prefix)]
     pub session: String,
+    /// Which of its entries.
+    #[command(flatten)]
+    pub which: FilterArgs,
+    /// Only entries from then on: a time (2026-01-31T12:00:00Z), or so long ago (10m)
+    #[arg(long, value_parser = since, value_name = "TIME")]
+    pub since: Option<Beginning>,
     /// Print its entries themselves, as JSON Lines
     #[arg(long)]
     pub json: bool,
+}
+
+impl ShowArgs {
+    /// The filter as the daemon takes it.
+    pub fn filter(&self, now: Timestamp) -> Filter {
+        Filter { since: self.since.and_then(|since| since.time(now)), ..self.which.filter(now) }
+    }
 }
 
 /// `bailiwick explain`.
@@ -285,6 +340,14 @@ pub enum Beginning {
 }
 
 impl Beginning {
+    /// The time it stands for; none for the trail's own start.
+    pub fn time(self, now: Timestamp) -> Option<Timestamp> {
+        match self.since(now) {
+            Since::Start | Since::Now => None,
+            Since::At(time) => Some(time),
+        }
+    }
+
     /// As the daemon takes it.
     pub fn since(self, now: Timestamp) -> Since {
         match self {
@@ -333,6 +396,13 @@ fn session_prefix(text: &str) -> Result<String, String> {
     } else {
         Err("a session is named by sixteen hexadecimal digits, or the first of them (see `bailiwick sessions`)".into())
     }
+}
+
+fn address(text: &str) -> Result<String, String> {
+    let is_one = crate::control::query::AddressPattern::parse(text).is_some();
+    let bad =
+        || "give an address, with a port or a length of its network or neither: 10.0.0.5, 10.0.0.5:5432, 10.0.0.0/8";
+    if is_one { Ok(text.to_owned()) } else { Err(bad().to_owned()) }
 }
 
 fn verdict(text: &str) -> Result<Verdict, String> {
@@ -454,7 +524,7 @@ mod tests {
     #[test]
     fn a_relative_path_is_meant_from_here_and_a_pattern_is_not() {
         let here = std::env::current_dir().unwrap();
-        let filter = tail(&["--path", "x/y", "--path", "**/.env", "--path", "/z"]).filter();
+        let filter = tail(&["--path", "x/y", "--path", "**/.env", "--path", "/z"]).filter(Timestamp(0));
         assert_eq!(filter.paths, [here.join("x/y").to_str().unwrap(), "**/.env", "/z"]);
     }
 }

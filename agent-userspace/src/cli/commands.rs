@@ -53,7 +53,7 @@ pub(super) fn tail(
 ) -> Result<u8, CliError> {
     let now = Timestamp::now();
     let since = args.since.map_or(Since::Now, |beginning| beginning.since(now));
-    let request = Request::Tail { filter: args.filter(), since, follow: !args.no_follow };
+    let request = Request::Tail { filter: args.filter(now), since, follow: !args.no_follow };
     let mut answer = client.ask(&request, None)?;
     let mut lines = Lines::new(palette, now);
     loop {
@@ -95,7 +95,7 @@ pub(super) fn sessions(
     output: &mut Output<'_>,
     palette: Palette,
 ) -> Result<u8, CliError> {
-    let request = Request::Sessions { agent: args.agent.clone() };
+    let request = Request::Sessions { filter: args.filter(Timestamp::now()) };
     // No limit: it reads the whole trail.
     let sessions = match client.ask(&request, None)?.only()? {
         Response::Sessions(sessions) => sessions,
@@ -115,7 +115,10 @@ pub(super) fn show(
     output: &mut Output<'_>,
     palette: Palette,
 ) -> Result<u8, CliError> {
-    let mut answer: Answer = client.ask(&Request::Show { session: args.session.clone() }, None)?;
+    let mut answer: Answer = {
+        let filter = args.filter(Timestamp::now());
+        client.ask(&Request::Show { session: args.session.clone(), filter }, None)?
+    };
     let mut story = Story::default();
     while let Some(response) = answer.next().transpose()? {
         match response {

@@ -5,10 +5,9 @@
 
 use serde_json::json;
 
-use super::args::{Beginning, Paths, VerifyArgs};
+use super::args::{Paths, VerifyArgs};
 use super::output::Output;
 use super::{CliError, GOOD, NO};
-use crate::control::protocol::Since;
 use crate::entry::Timestamp;
 use crate::trail::{FirstBad, Verified, read_checkpoints, verify as verify_trail};
 
@@ -18,10 +17,7 @@ const KEY_DIGITS: usize = 16;
 /// Verifies the trail and says what was found.
 pub(super) fn verify(paths: &Paths, args: &VerifyArgs, output: &mut Output<'_>) -> Result<u8, CliError> {
     let exported = args.checkpoints.as_deref().map(read_checkpoints).transpose()?;
-    let since = args.since.and_then(|since| match Beginning::since(since, Timestamp::now()) {
-        Since::Start | Since::Now => None,
-        Since::At(time) => Some(time),
-    });
+    let since = args.since.and_then(|since| since.time(Timestamp::now()));
     let verified = verify_trail(&paths.state_dir, since, exported.as_deref())?;
     let text = if args.json { json_of(&verified) } else { sentence(&verified, exported.is_some()) };
     output.text(&text)?;

@@ -54,13 +54,15 @@ pub enum Request {
     },
     /// The sessions in the trail.
     Sessions {
-        /// Only this agent's.
-        agent: Option<String>,
+        /// Only those with an entry that matches.
+        filter: Filter,
     },
     /// One session's entries, and what they do not hold.
     Show {
         /// The session's id, or the beginning of it.
         session: String,
+        /// Which of its entries.
+        filter: Filter,
     },
     /// One entry, and the way to its verdict.
     Explain {

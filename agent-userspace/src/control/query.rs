@@ -3,10 +3,12 @@
 //! Inputs: a [`Filter`] as sent, and entries. Outputs: whether an entry matches. Pure, and linear in the lengths of path
 //! and pattern. Refuses: filters with more or longer values than the limits below.
 
+use std::net::{IpAddr, SocketAddr};
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::entry::{Entry, Verdict};
+use crate::entry::{Entry, SessionId, Timestamp, Verdict};
 
 /// Values of one kind in a filter, and their length: every entry is held against each.
 const MAX_VALUES: usize = 64;
@@ -32,6 +34,18 @@ pub struct Filter {
     /// Verdicts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub verdicts: Vec<Verdict>,
+    /// Agents, or beginnings of sessions' ids, that delegated, at any depth.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub delegators: Vec<String>,
+    /// Addresses: [`AddressPattern`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
+    /// Of this time or later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Of an earlier time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
     /// Paths: a pattern with `*`, `**` or `?`, or else a path and all below it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
@@ -45,7 +59,7 @@ pub struct FilterTooLarge;
 impl Filter {
     /// Whether it is within the limits.
     pub fn check(&self) -> Result<(), FilterTooLarge> {
-        let lists = [&self.agents, &self.sessions, &self.events, &self.paths];
+        let lists = [&self.agents, &self.sessions, &self.events, &self.paths, &self.delegators, &self.addresses];
         let fits =
             |list: &Vec<String>| list.len() <= MAX_VALUES && list.iter().all(|value| value.len() <= MAX_VALUE_BYTES);
         let all_fit = lists.into_iter().all(fits) && self.verdicts.len() <= MAX_VALUES;
@@ -55,14 +69,71 @@ impl Filter {
     /// Whether the entry is wanted.
     pub fn matches(&self, entry: &Entry) -> bool {
         let draft = &entry.draft;
-        any(&self.events, |event| event_matches(event, &draft.event))
+        self.since.is_none_or(|since| draft.time >= since)
+            && self.until.is_none_or(|until| draft.time < until)
+            && any(&self.events, |event| event_matches(event, &draft.event))
             && any(&self.verdicts, |verdict| *verdict == draft.verdict)
             && any(&self.agents, |agent| draft.agent.as_deref() == Some(agent))
-            && any(&self.sessions, |prefix| {
-                draft.session.is_some_and(|id| id.to_string().starts_with(&prefix.to_ascii_lowercase()))
+            && any(&self.sessions, |prefix| draft.session.is_some_and(|id| is_beginning(prefix, id)))
+            && any(&self.delegators, |by| {
+                draft.delegation.iter().any(|link| link.agent == *by || is_beginning(by, link.session))
+            })
+            && any(&self.addresses, |wanted| {
+                AddressPattern::parse(wanted).is_some_and(|wanted| endpoints(entry).any(|end| wanted.matches(end)))
             })
             && any(&self.paths, |pattern| paths_of(entry).any(|path| path_matches(pattern, path)))
     }
+}
+
+fn is_beginning(prefix: &str, id: SessionId) -> bool {
+    let is_hex = prefix.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hex && id.to_string().starts_with(&prefix.to_ascii_lowercase())
+}
+
+/// An address, all of a network, or an address and a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressPattern {
+    address: IpAddr,
+    /// How many of its bits count.
+    bits: u8,
+    port: Option<u16>,
+}
+
+impl AddressPattern {
+    /// Reads `10.0.0.5`, `10.0.0.5:5432`, `10.0.0.0/8`, `::1`, `[::1]:443`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let whole = |address: IpAddr| if address.is_ipv4() { 32 } else { 128 };
+        if let Ok(both) = text.parse::<SocketAddr>() {
+            return Some(Self { address: both.ip(), bits: whole(both.ip()), port: Some(both.port()) });
+        }
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address.parse::<IpAddr>().ok()?, bits.parse().ok()?),
+            None => text.parse().map(|address| (address, whole(address))).ok()?,
+        };
+        (bits <= whole(address)).then_some(Self { address, bits, port: None })
+    }
+
+    fn matches(&self, (address, port): (IpAddr, Option<u16>)) -> bool {
+        let number = |address: IpAddr| match address {
+            IpAddr::V4(address) => u128::from(u32::from(address)) << 96,
+            IpAddr::V6(address) => u128::from(address),
+        };
+        // An address of four bytes stands in the upper ones: the first bits are the first of either kind.
+        let mask = u128::MAX.checked_shl(128 - u32::from(self.bits)).unwrap_or(0);
+        address.is_ipv4() == self.address.is_ipv4()
+            && (number(address) ^ number(self.address)) & mask == 0
+            && self.port.is_none_or(|wanted| port == Some(wanted))
+    }
+}
+
+/// The ends of a connection that an entry names.
+fn endpoints(entry: &Entry) -> impl Iterator<Item = (IpAddr, Option<u16>)> {
+    let attributes = &entry.draft.attributes;
+    ["server", "client", "network.local", "network.peer"].into_iter().filter_map(|of| {
+        let address = attributes.get(&format!("{of}.address"))?.as_str()?.parse().ok()?;
+        let port = attributes.get(&format!("{of}.port")).and_then(Value::as_u64);
+        Some((address, port.and_then(|port| u16::try_from(port).ok())))
+    })
 }
 
 fn any<T>(wanted: &[T], matches: impl Fn(&T) -> bool) -> bool {
@@ -147,12 +218,50 @@ mod tests {
             events: vec!["file.open".into()],
             verdicts: vec![Verdict::OutOfScope, Verdict::Denied],
             paths: vec!["/tmp".into()],
+            ..Filter::default()
         };
         assert!(all.matches(&opened));
         assert!(!Filter { agents: vec!["other".into()], ..all.clone() }.matches(&opened));
         assert!(!Filter { sessions: vec!["ab".into()], ..all.clone() }.matches(&opened));
         assert!(!Filter { verdicts: vec![Verdict::InScope], ..all.clone() }.matches(&opened));
         assert!(!Filter { paths: vec!["/srv".into()], ..all }.matches(&opened));
+    }
+
+    #[test]
+    fn an_address_is_wanted_by_itself_with_its_port_or_by_its_network() {
+        let connected = entry(1, "network.connect")
+            .with("server.address", "10.1.2.3".into())
+            .with("server.port", 5432.into())
+            .build();
+        let wants = |address: &str| Filter { addresses: vec![address.into()], ..Filter::default() }.matches(&connected);
+        for good in ["10.1.2.3", "10.1.2.3:5432", "10.0.0.0/8", "0.0.0.0/0", "10.1.2.3/32"] {
+            assert!(wants(good), "{good}");
+        }
+        for other in ["10.1.2.4", "10.1.2.3:80", "11.0.0.0/8", "::/0", "::ffff:10.1.2.3", "nonsense", "10.1.2.3/33"] {
+            assert!(!wants(other), "{other}");
+        }
+        let v6 = entry(1, "network.connect").with("server.address", "fd00::7".into()).build();
+        let wants = |address: &str| Filter { addresses: vec![address.into()], ..Filter::default() }.matches(&v6);
+        assert!(wants("fd00::/8") && wants("::/0") && wants("fd00::7") && !wants("[fd00::7]:1") && !wants("fe80::/10"));
+    }
+
+    #[test]
+    fn what_was_delegated_is_wanted_by_the_agent_or_the_session_that_did() {
+        let done = entry(1, "file.open").agent("third", 3).delegated_by("demo", 0xab).delegated_by("tester", 2).build();
+        let wants = |by: &str| Filter { delegators: vec![by.into()], ..Filter::default() }.matches(&done);
+        assert!(wants("demo") && wants("tester") && wants("00000000000000ab"));
+        assert!(!wants("third") && !wants("0000000000000003"));
+    }
+
+    #[test]
+    fn a_time_is_from_and_not_including() {
+        let at = |since, until| {
+            let filter = Filter { since, until, ..Filter::default() };
+            filter.matches(&entry(5, "file.open").build())
+        };
+        let time = crate::control::testing::time_of;
+        assert!(at(Some(time(5)), None) && at(None, Some(time(6))) && at(Some(time(1)), Some(time(9))));
+        assert!(!at(Some(time(6)), None) && !at(None, Some(time(5))));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::core::{Core, From};
 use super::follow::{Pass, on_its_own_thread, tail};
 use super::peer::{Access, Peer};
 use super::protocol::{ErrorKind, RemoteError, Request, Response};
+use super::query::Filter;
 use super::report::{AgentItem, Explained, Items};
 use super::sessions::Sessions;
 use super::show::{Candidates, Story};
@@ -143,11 +144,17 @@ impl Connection {
             Request::Reload {} => self.report(wire, |core| Ok(Response::Reloaded(core.reload()?))).await,
             Request::Explain { uid } => self.report(wire, move |core| explain(core, &uid)).await,
             Request::Tail { filter, since, follow } => {
-                filter.check().map_err(|error| RemoteError::new(ErrorKind::BadRequest, error.to_string()))?;
+                check(&filter)?;
                 tail(&self.core, filter, since, follow, wire).await
             }
-            Request::Sessions { agent } => self.sessions(agent, wire).await,
-            Request::Show { session } => self.show(&session, wire).await,
+            Request::Sessions { filter } => {
+                check(&filter)?;
+                self.sessions(filter, wire).await
+            }
+            Request::Show { session, filter } => {
+                check(&filter)?;
+                self.show(&session, filter, wire).await
+            }
         }
     }
 
@@ -174,11 +181,11 @@ impl Connection {
         .await
     }
 
-    async fn sessions(&self, agent: Option<String>, wire: &mut Wire) -> Result<(), Ended> {
+    async fn sessions(&self, filter: Filter, wire: &mut Wire) -> Result<(), Ended> {
         // Asked before and after: a session that starts or ends meanwhile is not taken for one whose end was not seen.
         let mut live = self.live().await?;
         let sessions = self
-            .pass(wire, Sessions::of_agent(agent), |sessions, entry| {
+            .pass(wire, Sessions::matching(filter), |sessions, entry| {
                 sessions.add(entry);
                 false
             })
@@ -188,7 +195,7 @@ impl Connection {
         wire.flush().await
     }
 
-    async fn show(&self, prefix: &str, wire: &mut Wire) -> Result<(), Ended> {
+    async fn show(&self, prefix: &str, filter: Filter, wire: &mut Wire) -> Result<(), Ended> {
         let mut live = self.live().await?;
         let candidates = self
             .pass(wire, Candidates::beginning(prefix)?, |candidates, entry| {
@@ -197,7 +204,7 @@ impl Connection {
             })
             .await?;
         let session = candidates.only()?;
-        let story = self.pass(wire, Story::of(session), Story::add).await?;
+        let story = self.pass(wire, Story::matching(session, filter), Story::add).await?;
         live.extend(self.live().await?);
         wire.queue(&Response::Closing(Box::new(story.close(live.contains(&session)))))?;
         wire.flush().await
@@ -235,4 +242,8 @@ fn explain(core: &dyn Core, uid: &str) -> Result<Response, RemoteError> {
     };
     let explanation = core.explain(&entry);
     Ok(Response::Explained(Box::new(Explained { entry, explanation })))
+}
+
+fn check(filter: &Filter) -> Result<(), RemoteError> {
+    filter.check().map_err(|error| RemoteError::new(ErrorKind::BadRequest, error.to_string()))
 }

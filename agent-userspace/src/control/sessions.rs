@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use serde_json::Value;
 
+use super::query::Filter;
 use super::report::SessionItem;
 use crate::entry::{Draft, Entry, SessionId, Verdict};
 
@@ -20,6 +21,8 @@ const MAX_PROCESSES_TOLD_APART: usize = 65_536;
 #[derive(Debug)]
 pub(super) struct Tally {
     item: SessionItem,
+    /// Whether an entry of it is wanted.
+    matched: bool,
     processes: HashSet<(u32, u64)>,
 }
 
@@ -40,7 +43,7 @@ impl Tally {
             lost: 0,
             uncounted_gaps: 0,
         };
-        Self { item, processes: HashSet::new() }
+        Self { item, matched: false, processes: HashSet::new() }
     }
 
     pub(super) fn item(&self) -> &SessionItem {
@@ -121,26 +124,26 @@ pub fn session_of(entry: &Entry) -> Option<SessionId> {
 /// All sessions' sums so far.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    agent: Option<String>,
+    filter: Filter,
     tallies: HashMap<SessionId, Tally>,
     order: VecDeque<SessionId>,
 }
 
 impl Sessions {
-    pub(super) fn of_agent(agent: Option<String>) -> Self {
-        Self { agent, ..Self::default() }
+    /// Those of which an entry matches, each with all its entries.
+    pub(super) fn matching(filter: Filter) -> Self {
+        Self { filter, ..Self::default() }
     }
 
     pub(super) fn add(&mut self, entry: &Entry) {
         let Some(session) = session_of(entry) else { return };
-        if self.agent.is_some() && entry.draft.agent != self.agent {
-            return;
-        }
         if !self.tallies.contains_key(&session) {
             self.make_room();
             self.order.push_back(session);
         }
-        self.tallies.entry(session).or_insert_with(|| Tally::of(session)).add(entry);
+        let tally = self.tallies.entry(session).or_insert_with(|| Tally::of(session));
+        tally.matched |= self.filter.matches(entry);
+        tally.add(entry);
     }
 
     fn make_room(&mut self) {
@@ -160,6 +163,7 @@ impl Sessions {
         self.order
             .iter()
             .filter_map(|id| tallies.remove(id))
+            .filter(|tally| tally.matched)
             .map(|tally| {
                 let is_live = live.contains(&tally.item.session);
                 tally.finish(is_live)
@@ -239,7 +243,7 @@ mod tests {
 
     #[test]
     fn one_agents_sessions_can_be_asked_for() {
-        let mut sessions = Sessions::of_agent(Some("demo".into()));
+        let mut sessions = Sessions::matching(Filter { agents: vec!["demo".into()], ..Filter::default() });
         sessions.add(&entry(1, "session.start").agent("demo", 1).build());
         sessions.add(&entry(2, "session.start").agent("other", 2).build());
         let items = sessions.finish(&HashSet::new());

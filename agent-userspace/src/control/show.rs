@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::protocol::{ErrorKind, RemoteError};
+use super::query::Filter;
 use super::report::Closing;
 use super::sessions::{Tally, session_of};
 use crate::entry::{Delegator, Entry, Gap, SessionId, Timestamp};
@@ -68,6 +69,7 @@ impl Candidates {
 #[derive(Debug)]
 pub(super) struct Story {
     tally: Tally,
+    filter: Filter,
     last: Timestamp,
     host_gaps: Vec<Gap>,
     delegated_to: Vec<Delegator>,
@@ -76,9 +78,11 @@ pub(super) struct Story {
 }
 
 impl Story {
-    pub(super) fn of(session: SessionId) -> Self {
+    /// Of all its entries; those that match are handed out.
+    pub(super) fn matching(session: SessionId, filter: Filter) -> Self {
         Self {
             tally: Tally::of(session),
+            filter,
             last: Timestamp::default(),
             host_gaps: Vec::new(),
             delegated_to: Vec::new(),
@@ -87,7 +91,7 @@ impl Story {
         }
     }
 
-    /// Takes note of an entry; returns whether it is one of the session's.
+    /// Takes note of an entry; returns whether it is one of the session's that match.
     pub(super) fn add(&mut self, entry: &Entry) -> bool {
         let draft = &entry.draft;
         let session = self.tally.item().session;
@@ -97,7 +101,7 @@ impl Story {
             }
             self.last = self.last.max(draft.time);
             self.tally.add(entry);
-            return true;
+            return self.filter.matches(entry);
         }
         match &draft.gap {
             Some(gap) if gap.session.is_none() && self.host_gaps.len() < MAX_RELATED => {
@@ -162,7 +166,7 @@ mod tests {
     }
 
     fn told(entries: &[Entry]) -> (Vec<u64>, Closing) {
-        let mut story = Story::of(SessionId(1));
+        let mut story = Story::matching(SessionId(1), Filter::default());
         let own = entries.iter().filter(|entry| story.add(entry)).map(|entry| entry.seq).collect();
         (own, story.close(false))
     }

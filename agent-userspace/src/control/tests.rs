@@ -92,7 +92,7 @@ fn sessions_tells_the_living_from_those_whose_end_was_not_seen() {
         vec![entry(1, "session.start").agent("demo", 1).build(), entry(2, "session.start").agent("demo", 2).build()];
     let daemon = FakeDaemon::holding(entries);
     daemon.core.live.lock().unwrap().insert(SessionId(2));
-    let responses = daemon.ask(&Request::Sessions { agent: None }).unwrap();
+    let responses = daemon.ask(&Request::Sessions { filter: Filter::default() }).unwrap();
     let [Response::Sessions(items)] = &responses[..] else { panic!("{responses:?}") };
     let alive: Vec<_> = items.items.iter().map(|item| (item.session.0, item.alive)).collect();
     assert_eq!(alive, [(1, false), (2, true)]);
@@ -106,11 +106,15 @@ fn show_sends_the_sessions_entries_and_then_the_closing() {
         entry(3, "session.end").agent("demo", 1).build(),
     ];
     let daemon = FakeDaemon::holding(entries);
-    let responses = daemon.ask(&Request::Show { session: "0000000000000001".into() }).unwrap();
+    let responses =
+        daemon.ask(&Request::Show { session: "0000000000000001".into(), filter: Filter::default() }).unwrap();
     assert_eq!(seqs(&responses), [1, 3]);
     let Some(Response::Closing(closing)) = responses.last() else { panic!("{responses:?}") };
     assert_eq!(closing.session.entries, 2);
-    assert_eq!(refusal(daemon.ask(&Request::Show { session: "f".into() })).kind, ErrorKind::NotFound);
+    assert_eq!(
+        refusal(daemon.ask(&Request::Show { session: "f".into(), filter: Filter::default() })).kind,
+        ErrorKind::NotFound
+    );
 }
 
 #[test]

@@ -14,6 +14,7 @@
 //! - `evader vsock (local|refused)`: a vsock connection, in the latter case with flags that the kernel refuses.
 //! - `evader x32 FILE`: unlinks by the system call of the x32 ABI.
 //! - `evader clone3`: a child in user and mount namespaces of its own.
+//! - `evader unspecified PORT`: datagrams to 127.0.0.1, by an address that says it is of no family.
 //! - `evader flood FILE PORT`: a million cheap calls around one connection.
 //!
 //! It ends with 1 where the technique itself failed, and with 77 where this kernel does not have it.
@@ -21,6 +22,7 @@
 use std::ffi::{CString, c_int, c_long, c_void};
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -72,6 +74,7 @@ fn run(words: &[&str]) -> anyhow::Result<Outcome> {
         ["binfmt", dir, interpreter] => return binfmt(Path::new(dir), interpreter),
         ["vsock", way] => return vsock(*way == "local"),
         ["x32", file] => return x32(&path(file)?),
+        ["unspecified", port] => unspecified(port.parse()?)?,
         ["clone3"] => return clone3(),
         ["flood", file, port] => flood(Path::new(file), port.parse()?)?,
         _ => bail!("no such technique: {words:?}"),
@@ -95,6 +98,20 @@ fn checked(what: &str, result: impl Into<i64>) -> anyhow::Result<i64> {
 fn deed(file: &CString) -> anyhow::Result<()> {
     // SAFETY: the path outlives the call.
     checked("truncate", unsafe { libc::truncate(file.as_ptr(), 1) })?;
+    Ok(())
+}
+
+/// The kernel takes an IPv4 address of the family AF_UNSPEC for one of AF_INET.
+fn unspecified(port: u16) -> anyhow::Result<()> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    // SAFETY: zeros are an address.
+    let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+    address.sin_port = port.to_be();
+    address.sin_addr.s_addr = u32::from(std::net::Ipv4Addr::LOCALHOST).to_be();
+    let len = libc::socklen_t::try_from(size_of_val(&address))?;
+    let at = (&raw const address).cast();
+    // SAFETY: the bytes and the address outlive the call.
+    checked("sendto", unsafe { libc::sendto(socket.as_raw_fd(), b"hidden".as_ptr().cast(), 6, 0, at, len) } as i64)?;
     Ok(())
 }
 

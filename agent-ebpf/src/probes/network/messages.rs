@@ -99,12 +99,13 @@ fn each(walk: &mut Walk, most: u32, step: *const ()) -> Result<(), Unreadable> {
     if walk.failed == 0 { Ok(()) } else { Err(Unreadable) }
 }
 
-/// Tells of a message that was sent to an address; of one without it tells nothing.
+/// Tells of a message that was sent to an address. One without it went where the socket is connected to, unless the socket is
+/// not: then another thread has taken it away.
 #[inline(always)]
 pub fn send(call: &Call, scratch: *mut Scratch, file: u64, message: u64, flags: u64) -> Result<(), Unreadable> {
     let Ok(message) = Message::read(message, call.narrow) else { return Ok(()) };
     if message.name == 0 || message.name_len == 0 {
-        return Ok(());
+        return sent(call, scratch, file, 0, 0, 0);
     }
     sent(call, scratch, file, message.name, message.name_len, flags)
 }

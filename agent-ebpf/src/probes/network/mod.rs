@@ -32,6 +32,7 @@ use crate::kernel::{Unreadable, read};
 use crate::maps::Scratch;
 use crate::record::{Builder, Urgency};
 
+const AF_UNSPEC: u16 = 0;
 const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -142,16 +143,15 @@ fn empty(body: &mut Socket) {
     body.errno = 0;
 }
 
-/// A connect that is over. A descriptor that is no socket connects nothing, and is not recorded.
+/// A connect that is over. A descriptor that is no socket connects nothing, and is not recorded. What kind of connect it is the
+/// socket says: the address stands in memory that another thread may have changed since.
 #[inline(always)]
 pub fn connected(call: &Call, scratch: *mut Scratch, file: u64, address: u64, len: u64) -> Result<(), Unreadable> {
     let Some(sock) = sock_of(file)? else { return Ok(()) };
-    let given = Address::read(address);
-    match given.family {
+    match read::<u16>(sock, &SOCK_FAMILY)? {
         AF_UNIX => return unix::connected(call, scratch, sock, address, len),
         AF_INET | AF_INET6 => {}
-        AF_VSOCK => return vsock(call, scratch, &given),
-        // AF_UNSPEC dissolves a connection.
+        AF_VSOCK => return vsock(call, scratch, &Address::read(address)),
         _ => return Ok(()),
     }
     let errno = match call.errno() {
@@ -164,7 +164,10 @@ pub fn connected(call: &Call, scratch: *mut Scratch, file: u64, address: u64, le
     }
     body.errno = errno;
     if errno != 0 {
-        given.put(body);
+        Address::read(address).put(body);
+    } else if is_unconnected(body) {
+        // AF_UNSPEC dissolves a connection.
+        return Ok(());
     } else {
         close::remember(call, sock, body);
     }
@@ -197,8 +200,7 @@ fn vsock(call: &Call, scratch: *mut Scratch, given: &Address) -> Result<(), Unre
 #[inline(always)]
 fn bound(call: &Call, scratch: *mut Scratch, file: u64, address: u64, len: u64) -> Result<(), Unreadable> {
     let Some(sock) = sock_of(file)? else { return Ok(()) };
-    let given = Address::read(address);
-    if given.family == AF_UNIX {
+    if read::<u16>(sock, &SOCK_FAMILY)? == AF_UNIX {
         return unix::bound(call, scratch, address, len);
     }
     let (mut record, body) = Builder::begin::<Socket>(scratch, call.header(RecordKind::Bind));
@@ -207,6 +209,7 @@ fn bound(call: &Call, scratch: *mut Scratch, file: u64, address: u64, len: u64) 
     }
     body.errno = call.errno();
     if body.errno != 0 {
+        let given = Address::read(address);
         body.local = given.address();
         body.local_port = u16::from_be(given.port);
         body.as_given = 1;
@@ -231,13 +234,15 @@ pub fn tell_socket(call: &Call, scratch: *mut Scratch, kind: RecordKind, file: u
     Ok(())
 }
 
-/// What was sent to an address that the call gave; repeats are counted by address.
+/// What was sent to an address that the call gave; repeats are counted by address. The address stands in memory that another
+/// thread may have changed since: where it is none, and the socket has none of its own, what was sent is told of without it.
 #[inline(always)]
 fn sent(call: &Call, scratch: *mut Scratch, file: u64, address: u64, len: u64, flags: u64) -> Result<(), Unreadable> {
     const MSG_FASTOPEN: u64 = 0x2000_0000;
     let Some(sock) = sock_of(file)? else { return Ok(()) };
-    let given = Address::read(address);
-    match given.family {
+    let family: u16 = read(sock, &SOCK_FAMILY)?;
+    match family {
+        AF_UNIX if len == 0 => return Ok(()),
         AF_UNIX => return unix::connected(call, scratch, sock, address, len),
         AF_INET | AF_INET6 => {}
         _ => return Ok(()),
@@ -251,6 +256,15 @@ fn sent(call: &Call, scratch: *mut Scratch, file: u64, address: u64, len: u64, f
     }
     if body.socket.socket_type == SOCK_STREAM {
         // A connection takes no address: what was given is not looked at.
+        return Ok(());
+    }
+    let mut given = Address::read(address);
+    // IPv4 takes an address of no family for one of its own.
+    if given.family == AF_UNSPEC && family == AF_INET && len != 0 {
+        given.family = AF_INET;
+    }
+    let is_one = given.family == AF_INET || given.family == AF_INET6;
+    if !is_one && (call.result < 0 || !is_unconnected(&body.socket)) {
         return Ok(());
     }
     given.put(&mut body.socket);
@@ -272,6 +286,13 @@ fn sent(call: &Call, scratch: *mut Scratch, file: u64, address: u64, len: u64, f
         announce(&mut record, fold, open);
     }
     Ok(())
+}
+
+/// Whether a socket that was described has no far end.
+#[inline(always)]
+fn is_unconnected(body: &Socket) -> bool {
+    let [low, high] = words(&body.remote);
+    low | high == 0 && body.remote_port == 0
 }
 
 #[inline(always)]
@@ -318,13 +339,18 @@ impl Address {
         if self.family == AF_INET6 { self.v6 } else { widen(self.v4) }
     }
 
-    /// Puts it in the place of the far end.
+    /// Puts it in the place of the far end; none where it is of another family.
     #[inline(always)]
     fn put(&self, body: &mut Socket) {
-        body.remote = self.address();
-        body.remote_port = u16::from_be(self.port);
-        body.family = self.family;
         body.as_given = 1;
+        if self.family == AF_INET || self.family == AF_INET6 {
+            body.remote = self.address();
+            body.remote_port = u16::from_be(self.port);
+            body.family = self.family;
+        } else {
+            body.remote = [0; 16];
+            body.remote_port = 0;
+        }
     }
 }
 
