@@ -150,7 +150,7 @@ pub struct FilterArgs {
     /// Only about this path and what lies below, or about paths of this pattern (*, **, ?)
     #[arg(long, value_name = "PATH")]
     pub path: Vec<String>,
-    /// Only about this address: 10.0.0.5, 10.0.0.5:5432, 10.0.0.0/8, [::1]:443
+    /// Only about this address: 10.0.0.5, 10.0.0.5:5432, 10.0.0.0/8, ::1
     #[arg(long, value_parser = address, value_name = "ADDRESS")]
     pub address: Vec<String>,
     /// End there: a time (2026-01-31T12:00:00Z), or so long ago (10m)
