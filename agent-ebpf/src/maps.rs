@@ -13,6 +13,8 @@ use aya_ebpf::helpers::{bpf_task_storage_delete, bpf_task_storage_get};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 
+use crate::probes::network::Address;
+
 /// A BPF task storage map: aya-ebpf has no type for one.
 #[repr(C)]
 pub struct TaskStorage<T> {
@@ -80,6 +82,11 @@ pub static BULK: RingBuf = RingBuf::with_byte_size(1 << 22, 0);
 /// Whose a TCP connection is, by its `struct sock`.
 #[map]
 pub static OWNERS: HashMap<u64, Owner> = HashMap::with_max_entries(65_536, 0);
+
+/// Where an operation of an io_uring sends to, by its request: the kernel's copy is gone when it is completed. Operations that
+/// are never completed make room for others.
+#[map]
+pub static URING_SENDS: LruHashMap<u64, Address> = LruHashMap::with_max_entries(4_096, 0);
 
 /// What each session has put into a ring that is filling up. A full table forgets the one that was quiet for longest.
 #[map]

@@ -536,8 +536,8 @@ pub const OBSERVATIONS: &[Observation] = &[
             "an operation of an io_uring that asks for no completion is told of when it is submitted, without its result, \
               and once more if it fails; what it does beyond names is a gap",
             "an operation of an io_uring whose completion finds no room is a gap",
-            "through io_uring, the address of a connect that failed and of a message is read when it is completed, and \
-             another thread may have changed it",
+            "through io_uring, the address of a connect that failed is read when it is completed, and another thread may have \
+             changed it",
             "through io_uring, descriptors received, splices and accepts after the first of several are not told of",
             "through io_uring, changes of extended attributes and of lengths are told of as operations alone",
         ],

@@ -6,7 +6,8 @@
 //! own copy by then, which no thread can change, and is gone at completion. An operation that asks for no completion where
 //! it succeeds is told of when it is submitted, and once more if it fails; what it does beyond names is a gap, for nothing
 //! tells of its end. So is one whose completion found no room (`tp_btf/io_uring_cqe_overflow`). Worker and poll threads raise no fork event and
-//! carry no membership: theirs is their process's. Misses opens into the table of fixed files, which make no descriptor, and
+//! carry no membership: theirs is their process's. The address that something is sent to is the kernel's copy of it, kept
+//! from the submission to the completion. Misses opens into the table of fixed files, which make no descriptor, and
 //! whether what was done by a path succeeded: that stands with the operation.
 
 use core::ffi::c_void;
@@ -24,16 +25,17 @@ use aya_ebpf::programs::BtfTracePointContext;
 use super::act::begin_act;
 use super::calls::Call;
 use super::file::{OpenFile, announce, begin_key, count, tell_open, transferred};
-use super::network::{connected, send, tell_socket};
+use super::network::{Address, connected, send, sent_to, sock_of, tell_socket};
 use crate::kernel::hash::Hash;
 use crate::kernel::offsets::{
-    CQE_RES, FILENAME_NAME, IO_CMD, IO_CONNECT_ADDR, IO_FILE, IO_FLAGS, IO_LINK_NEW, IO_LINK_NEW_DFD, IO_LINK_OLD,
-    IO_LINK_OLD_DFD, IO_MKDIR_DFD, IO_MKDIR_NAME, IO_MSG, IO_OPCODE, IO_RENAME_NEW, IO_RENAME_NEW_DFD, IO_RENAME_OLD,
-    IO_RENAME_OLD_DFD, IO_UNLINK_DFD, IO_UNLINK_FLAGS, IO_UNLINK_NAME, TASK_GROUP_LEADER,
+    CQE_RES, FILENAME_NAME, IO_ASYNC_DATA, IO_ASYNC_MSG, IO_CMD, IO_CONNECT_ADDR, IO_FILE, IO_FLAGS, IO_LINK_NEW,
+    IO_LINK_NEW_DFD, IO_LINK_OLD, IO_LINK_OLD_DFD, IO_MKDIR_DFD, IO_MKDIR_NAME, IO_MSG, IO_OPCODE, IO_RENAME_NEW,
+    IO_RENAME_NEW_DFD, IO_RENAME_OLD, IO_RENAME_OLD_DFD, IO_UNLINK_DFD, IO_UNLINK_FLAGS, IO_UNLINK_NAME, MSGHDR_NAME,
+    MSGHDR_NAMELEN, TASK_GROUP_LEADER,
 };
 use crate::kernel::path::resolve;
 use crate::kernel::{Unreadable, field, read};
-use crate::maps::{SCRATCH_URING, Scratch};
+use crate::maps::{SCRATCH_URING, Scratch, URING_SENDS};
 use crate::member;
 use crate::record::{Builder, Urgency, count_lost};
 
@@ -82,6 +84,9 @@ pub fn on_uring_submit(ctx: BtfTracePointContext) -> i32 {
     let Some(call) = call(0) else { return 0 };
     let Some(scratch) = SCRATCH_URING.get_ptr_mut(0) else { return 0 };
     let Ok(opcode) = read::<u8>(request, &IO_OPCODE) else { return 0 };
+    if is_send(opcode) {
+        remember_address(request);
+    }
     if is_silent(request) {
         silent(&call, scratch, request, opcode);
     }
@@ -107,6 +112,49 @@ fn is_silent(request: u64) -> bool {
     const REQ_F_CQE_SKIP: u32 = 1 << 6;
     // Wider in later kernels: the lower half is at the same place.
     read::<u32>(request, &IO_FLAGS).is_ok_and(|flags| flags & REQ_F_CQE_SKIP != 0)
+}
+
+#[inline(always)]
+fn is_send(opcode: u8) -> bool {
+    matches!(opcode, SEND | SENDMSG | SEND_ZC | SENDMSG_ZC)
+}
+
+/// Keeps the address that an operation sends to, where it has one: the kernel's own copy, before anything is sent.
+#[inline(always)]
+fn remember_address(request: u64) {
+    let address = || {
+        let data: u64 = read(request, &IO_ASYNC_DATA)?;
+        if data == 0 {
+            return Err(Unreadable);
+        }
+        let message = data + IO_ASYNC_MSG.load();
+        let (name, len): (u64, u32) = (read(message, &MSGHDR_NAME)?, read(message, &MSGHDR_NAMELEN)?);
+        if name == 0 || len == 0 { Err(Unreadable) } else { Address::of_kernel(name) }
+    };
+    match address() {
+        Ok(address) => {
+            let _ = URING_SENDS.insert(&request, &address, 0);
+        }
+        // A request's place is used again and again.
+        Err(Unreadable) => {
+            let _ = URING_SENDS.remove(&request);
+        }
+    }
+}
+
+/// What an operation sent, if to an address of its own. Earlier kernels copy a message's only when it is sent.
+#[inline(always)]
+fn sent_from_ring(call: &Call, scratch: *mut Scratch, request: u64, opcode: u8) -> Result<(), Unreadable> {
+    // SAFETY: the value is copied at once.
+    let Some(address) = (unsafe { URING_SENDS.get(&request) }).copied() else {
+        if opcode != SENDMSG && opcode != SENDMSG_ZC {
+            return Ok(());
+        }
+        return send(call, scratch, read(request, &IO_FILE)?, read(request + IO_CMD.load(), &IO_MSG)?, 0);
+    };
+    let _ = URING_SENDS.remove(&request);
+    let Some(sock) = sock_of(read(request, &IO_FILE)?)? else { return Ok(()) };
+    sent_to(call, scratch, sock, address)
 }
 
 /// Tells of an operation whose completion will not be seen, and counts what it does as lost.
@@ -219,7 +267,7 @@ fn done(call: &Call, scratch: *mut Scratch, request: u64, opcode: u8) -> Result<
             Err(Unreadable) => Ok(()),
         },
         CONNECT => connected(call, scratch, read(request, &IO_FILE)?, read(command, &IO_CONNECT_ADDR)?, 0),
-        SENDMSG => send(call, scratch, read(request, &IO_FILE)?, read(command, &IO_MSG)?, 0),
+        opcode if is_send(opcode) => sent_from_ring(call, scratch, request, opcode),
         READV | READ_FIXED | READ if call.result > 0 => {
             transferred(call, read(request, &IO_FILE)?, ACCESS_READ, scratch)
         }

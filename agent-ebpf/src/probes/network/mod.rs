@@ -18,7 +18,7 @@ use agent_common::RecordKind;
 use agent_common::call::Call as SystemCall;
 use agent_common::file::Open;
 use agent_common::network::{Sent, Socket};
-use aya_ebpf::helpers::generated::bpf_probe_read_user;
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
 
 pub use self::messages::{receive_message_call, receive_messages_call, send, send_message_call};
 use super::calls::Call;
@@ -250,6 +250,12 @@ fn sent(call: &Call, scratch: *mut Scratch, file: u64, address: u64, len: u64, f
     if flags & MSG_FASTOPEN != 0 {
         return connected(call, scratch, file, address, len);
     }
+    sent_to(call, scratch, sock, Address::read(address))
+}
+
+/// What was sent on a socket to this address; to none where its family is none.
+#[inline(always)]
+pub fn sent_to(call: &Call, scratch: *mut Scratch, sock: u64, mut given: Address) -> Result<(), Unreadable> {
     let (mut record, body) = Builder::begin::<Sent>(scratch, call.header(RecordKind::Send));
     if !describe(sock, &mut body.socket)? {
         return Ok(());
@@ -258,9 +264,8 @@ fn sent(call: &Call, scratch: *mut Scratch, file: u64, address: u64, len: u64, f
         // A connection takes no address: what was given is not looked at.
         return Ok(());
     }
-    let mut given = Address::read(address);
     // IPv4 takes an address of no family for one of its own.
-    if given.family == AF_UNSPEC && family == AF_INET && len != 0 {
+    if given.family == AF_UNSPEC && body.socket.family == AF_INET && given.port != 0 {
         given.family = AF_INET;
     }
     let is_one = given.family == AF_INET || given.family == AF_INET6;
@@ -303,7 +308,8 @@ fn words(address: &[u8; 16]) -> [u64; 2] {
 
 /// The head of a `sockaddr_in` or `sockaddr_in6`.
 #[repr(C)]
-struct Address {
+#[derive(Clone, Copy)]
+pub struct Address {
     family: u16,
     port: u16,
     v4: [u8; 4],
@@ -312,11 +318,28 @@ struct Address {
 }
 
 impl Address {
+    const NONE: Self = Self { family: 0, port: 0, v4: [0; 4], v6: [0; 16], scope: 0 };
+
+    /// What the kernel has a copy of.
+    #[inline(always)]
+    pub fn of_kernel(address: u64) -> Result<Self, Unreadable> {
+        let mut given = Self::NONE;
+        // SAFETY: bytes of our own.
+        let failed = unsafe {
+            bpf_probe_read_kernel(
+                addr_of_mut!(given).cast(),
+                size_of::<Self>() as u32,
+                address as *const core::ffi::c_void,
+            )
+        };
+        if failed == 0 { Ok(given) } else { Err(Unreadable) }
+    }
+
     /// What the process gave; all zero where it cannot be read.
     #[inline(always)]
     fn read(address: u64) -> Self {
         const V4_BYTES: u32 = 16;
-        let mut given = Self { family: 0, port: 0, v4: [0; 4], v6: [0; 16], scope: 0 };
+        let mut given = Self::NONE;
         // SAFETY: bytes of our own; the longer read fails on a short address at a page's end, so the shorter comes first.
         unsafe {
             if bpf_probe_read_user(addr_of_mut!(given).cast(), V4_BYTES, address as *const core::ffi::c_void) != 0 {
