@@ -122,6 +122,14 @@ pub enum Fault {
         /// The other place.
         first: Origin,
     },
+    /// Two targets of one name.
+    #[error("the target `{name}` stands at {first} already; give one of them another name")]
+    DuplicateTarget {
+        /// The name.
+        name: String,
+        /// The other place.
+        first: Origin,
+    },
     /// A set of the name of a shipped one.
     #[error(
         "the grant set `{name}` ships with Bailiwick; give this one another name, or add `replace = true` to [set]"

@@ -12,6 +12,7 @@
 pub mod check;
 pub mod declaration;
 pub mod duration;
+pub mod export;
 pub mod fault;
 pub mod grant_set;
 pub mod host;

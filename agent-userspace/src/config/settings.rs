@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::export::ExportSettings;
 use super::fault::{Fault, Problem, nearest};
 use super::reader::{Located, Section};
 use super::rules::Reading;
@@ -83,24 +84,6 @@ pub struct TrailSettings {
     pub checkpoint_entries: u64,
     /// What need not be kept.
     pub retention: Retention,
-}
-
-/// How entries are exported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// OTLP over gRPC.
-    Grpc,
-    /// OTLP over HTTP, as protobuf.
-    HttpProtobuf,
-}
-
-/// `[export]`; the `OTEL_EXPORTER_OTLP_*` variables override it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExportSettings {
-    /// The collector's URL; none: nothing is exported.
-    pub endpoint: Option<String>,
-    /// The protocol; none: OpenTelemetry's default.
-    pub protocol: Option<Protocol>,
 }
 
 /// The daemon's settings.
@@ -246,25 +229,6 @@ impl TrailSettings {
         if let Some(delete) = section.boolean("delete_unacknowledged", problems) {
             self.retention.unacknowledged = delete.value;
         }
-        section.finish(problems);
-    }
-}
-
-impl ExportSettings {
-    fn read(&mut self, mut section: Section<'_>, reading: &mut Reading<'_>) {
-        let problems = &mut reading.problems;
-        if let Some(endpoint) = section.plain_string("endpoint", problems) {
-            let host = endpoint.value.strip_prefix("http://").or_else(|| endpoint.value.strip_prefix("https://"));
-            if host.is_some_and(|host| !host.is_empty() && !host.starts_with('/')) {
-                self.endpoint = Some(endpoint.value);
-            } else {
-                let wanted = "a URL such as \"http://127.0.0.1:4317\"".to_owned();
-                let value = format!("\"{}\"", endpoint.value);
-                problems.push(Problem::at(&endpoint.origin, Fault::Range { key: "endpoint", value, wanted }));
-            }
-        }
-        let protocols = [("grpc", Protocol::Grpc), ("http/protobuf", Protocol::HttpProtobuf)];
-        self.protocol = choice(&mut section, "protocol", &protocols, problems);
         section.finish(problems);
     }
 }

@@ -31,6 +31,7 @@ fn the_settings_that_are_commented_out_are_the_defaults() {
     let shipped = include_str!("../../../systemd/bailiwick.toml");
     let set = shipped.lines().map(|line| match line.strip_prefix("# ") {
         Some(setting) if setting.contains(" = ") || setting.starts_with("    \"") || setting == "]" => setting,
+        Some(heading) if heading.starts_with("[[") => heading,
         Some(_) | None => line,
     });
     let text = set.collect::<Vec<_>>().join("\n");
@@ -41,7 +42,10 @@ fn the_settings_that_are_commented_out_are_the_defaults() {
     expected.trail.retention.age = Some(std::time::Duration::from_secs(365 * 86_400));
     expected.trail.retention.bytes = Some(32 << 30);
     expected.export.endpoint = Some("http://127.0.0.1:4317".to_owned());
-    expected.export.protocol = Some(settings::Protocol::Grpc);
+    expected.export.protocol = Some(crate::export::Protocol::Grpc);
+    let [backup] = settings.export.targets.as_slice() else { panic!("one target: {:?}", settings.export.targets) };
+    assert_eq!((backup.name.as_str(), backup.signals.len()), ("backup", 2));
+    expected.export.targets = settings.export.targets.clone();
     assert_eq!(settings, expected);
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::host::FileIdentity;
 use super::*;
 use crate::entry::Verdict;
+use crate::export::{Compression, Protocol, TargetSettings};
 use crate::scope::{Access, Action, SeenPath};
 
 /// A host of a test's own making.
@@ -262,6 +263,50 @@ fn settings_outside_of_their_range_are_told_with_it() {
             "[export]\nprotocol = \"http\"",
             "bailiwick.toml:2:12: `protocol` is \"http\"; write one of grpc, http/protobuf",
         ),
+        (
+            "[[export.target]]\nendpoint = \"http://c:4318\"",
+            "bailiwick.toml:1:1: [[export.target]] has no `name`; add name = \"backup\"",
+        ),
+        (
+            "[[export.target]]\nname = \"a\"",
+            "bailiwick.toml:1:1: [[export.target]] has no `endpoint`; add endpoint = \"https://collector",
+        ),
+        (
+            "[[export.target]]\nname = \"otlp\"\nendpoint = \"http://c:4318\"",
+            "bailiwick.toml:2:8: `name` is \"otlp\"; write another name: this is that of the target of [export]",
+        ),
+        (
+            "[[export.target]]\nname = \"a\"\nendpoint = \"http://c\"\n[[export.target]]\nname = \"a\"\nendpoint = \"http://d\"",
+            "bailiwick.toml:5:8: the target `a` stands at bailiwick.toml:2:8 already; give one of them another name",
+        ),
+        (
+            "[[export.target]]\nname = \"a\"\nendpoint = \"c:4318\"",
+            "bailiwick.toml:3:12: `endpoint` is \"c:4318\"; write a URL such as",
+        ),
+        (
+            "[[export.target]]\nname = \"a\"\nendpoint = \"http://c\"\ncompression = \"gz\"",
+            "bailiwick.toml:4:15: `compression` is \"gz\"; write one of none, gzip, zstd",
+        ),
+        (
+            "[[export.target]]\nname = \"a\"\nendpoint = \"http://c\"\ntimeout = \"10\"",
+            "bailiwick.toml:4:11: `timeout` is \"10\", which is no duration; write",
+        ),
+        (
+            "[[export.target]]\nname = \"a\"\nendpoint = \"http://c\"\nlongest_pause = \"1d\"",
+            "bailiwick.toml:4:17: `longest_pause` is \"1d\"; write at most \"600s\"",
+        ),
+        (
+            "[[export.target]]\nname = \"a\"\nendpoint = \"http://c\"\nsignals = [\"log\"]",
+            "bailiwick.toml:4:12: `signals` is \"log\"; did you mean `logs`?",
+        ),
+        (
+            "[[export.target]]\nname = \"a\"\nendpoint = \"http://c\"\nsignals = []",
+            "bailiwick.toml:4:1: `signals` is empty; write something, or leave the key out",
+        ),
+        (
+            "[[export.target]]\nname = \"a\"\nendpoint = \"http://c\"\nheader_file = \"/x\"",
+            "bailiwick.toml:4:1: `header_file` is not a key of [[export.target]]; ",
+        ),
         ("[redact]\nenabled = 1", "bailiwick.toml:2:11: `enabled` is a TOML integer; write true or false"),
         (
             "[redact]\npatterns = [\"ok\",\n  \"(x\"]",
@@ -287,6 +332,26 @@ fn settings_outside_of_their_range_are_told_with_it() {
         (settings::Idle::Armed, settings::Observe::Full, 4096)
     );
     assert_eq!((sensor.linger, sensor.gate, sensor.environment), (Duration::ZERO, false, vec!["A".to_owned()]));
+}
+
+#[test]
+fn a_target_gets_each_of_its_signals_at_the_path_of_its_protocol() {
+    let text = "[[export.target]]\nname = \"a\"\nendpoint = \"http://c:4318/x\"\n\n[[export.target]]\nname = \"b\"\n\
+                endpoint = \"https://d:4317\"\nprotocol = \"grpc\"\ncompression = \"zstd\"\ntimeout = \"3s\"\n\
+                longest_pause = \"1m\"\nsignals = [\"traces\"]\n";
+    let targets = load(&[("bailiwick.toml", text)], &FakeHost::default()).unwrap().settings.export.targets;
+    let endpoints = |target: &TargetSettings| -> Vec<_> {
+        target.signals.iter().map(|signal| signal.endpoint.to_string()).collect()
+    };
+    assert_eq!(targets.iter().map(|target| target.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(
+        endpoints(&targets[0]),
+        ["http://c:4318/x/v1/logs", "http://c:4318/x/v1/traces", "http://c:4318/x/v1/metrics"]
+    );
+    assert_eq!(endpoints(&targets[1]), ["https://d:4317/"]);
+    let signal = &targets[1].signals[0];
+    assert_eq!((signal.protocol, signal.compression), (Protocol::Grpc, Compression::Zstd));
+    assert_eq!((signal.timeout, targets[1].backoff.longest), (Duration::from_secs(3), Duration::from_secs(60)));
 }
 
 #[test]

@@ -1,9 +1,25 @@
-//! The exporters, or that there are none.
+//! The exporters, or that there are none; and what the settings and the environment ask of them.
 
 use std::time::Duration;
 
+use crate::config::Config;
 use crate::control::report::ExportStatus;
-use crate::export::{Exporters, Flusher, TargetStatus};
+use crate::export::{ExportSettings, Exporters, Flusher, Protocol, SettingsError, TargetStatus};
+
+/// What is exported, by the configuration and the standard variables, which come first; none where nothing is.
+pub(super) fn export_settings(config: &Config) -> Result<Option<ExportSettings>, SettingsError> {
+    let configured = &config.settings.export;
+    let lookup = |name: &str| {
+        let of_environment = std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        of_environment.or_else(|| match name {
+            "OTEL_EXPORTER_OTLP_ENDPOINT" => configured.endpoint.clone(),
+            "OTEL_EXPORTER_OTLP_PROTOCOL" => configured.protocol.map(Protocol::as_str).map(str::to_owned),
+            _ => None,
+        })
+    };
+    let settings = ExportSettings::from_variables(lookup, &configured.targets)?;
+    Ok((!settings.targets.is_empty()).then_some(settings))
+}
 
 /// What exports the trail.
 pub(super) struct Export {
@@ -28,7 +44,7 @@ impl Export {
 
     pub(super) fn status(&self) -> Vec<ExportStatus> {
         let status = |target: TargetStatus| ExportStatus {
-            target: target.target.to_owned(),
+            target: target.target,
             signal: target.signal.to_owned(),
             acknowledged: target.acknowledged,
             pending: target.pending,

@@ -48,7 +48,7 @@ use tracing::{error, info, warn};
 
 use self::command::{Asker, Command, pair};
 use self::core::Daemon;
-use self::exporting::Export;
+use self::exporting::{Export, export_settings};
 use self::gatekeeper::Gatekeeper;
 use self::pipeline::{Parts, Pipeline};
 use self::sessions_file::SessionsFile;
@@ -57,12 +57,12 @@ use self::state::SharedView;
 use crate::attribute::Attributor;
 use crate::attribute::procfs::ProcFs;
 use crate::cli::args::Paths;
-use crate::config::settings::{Observe, Protocol};
+use crate::config::settings::Observe;
 use crate::config::{Config, ConfigErrors};
 use crate::control::server::{Limits, serve};
 use crate::control::socket::BindError;
 use crate::control::{Access, ControlSocket, Core};
-use crate::export::{ExportSettings, Exporters, SettingsError, StartError, host_resource};
+use crate::export::{Exporters, SettingsError, StartError, host_resource};
 use crate::redact::{RedactError, Redactor};
 use crate::sensor::{Sensor, SensorError, SensorOptions};
 use crate::trail::{Opened, Position, Syncer, Trail, TrailError, TrailOptions, TrailReader};
@@ -326,26 +326,6 @@ impl Running {
         }
         self.runtime.shutdown_timeout(STOP_WITHIN);
     }
-}
-
-fn export_settings(config: &Config) -> Result<Option<ExportSettings>, SettingsError> {
-    let configured = &config.settings.export;
-    let lookup = |name: &str| {
-        let of_environment = std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-        of_environment.or_else(|| match name {
-            "OTEL_EXPORTER_OTLP_ENDPOINT" => configured.endpoint.clone(),
-            "OTEL_EXPORTER_OTLP_PROTOCOL" => configured.protocol.map(|protocol| {
-                match protocol {
-                    Protocol::Grpc => "grpc",
-                    Protocol::HttpProtobuf => "http/protobuf",
-                }
-                .to_owned()
-            }),
-            _ => None,
-        })
-    };
-    let settings = ExportSettings::from_variables(lookup)?;
-    Ok((!settings.signals.is_empty()).then_some(settings))
 }
 
 /// Whether this process, though not root, has what it takes to load programs: CAP_BPF (39) in its effective set.

@@ -14,12 +14,9 @@ use tokio::time::Instant;
 use super::cursor::{CursorError, CursorFile, Saved};
 use super::payload::Origin;
 use super::sender::{Sender, SenderError};
-use super::settings::{ExportSettings, Signal, SignalSettings};
+use super::settings::{ExportSettings, Signal};
 use super::worker::{Progress, Worker};
 use crate::trail::{Cursor, Identity, TrailError};
-
-/// The one target that the standard variables describe.
-const TARGET: &str = "otlp";
 
 /// The export cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +40,7 @@ pub enum StartError {
 #[error("{target} {signal}: acknowledged up to {acknowledged} of {wanted}{}", because(error.as_deref()))]
 pub struct FlushError {
     /// The target.
-    pub target: &'static str,
+    pub target: String,
     /// The signal.
     pub signal: &'static str,
     /// How far it came.
@@ -61,8 +58,8 @@ fn because(error: Option<&str>) -> String {
 /// How far a signal is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TargetStatus {
-    /// The target's name: `otlp`.
-    pub target: &'static str,
+    /// The target's name.
+    pub target: String,
     /// `logs`, `traces` or `metrics`.
     pub signal: &'static str,
     /// The last seq that the receiver has acknowledged, with all before it.
@@ -77,10 +74,18 @@ pub struct TargetStatus {
     pub error: Option<String>,
 }
 
+/// A signal on its way to a target.
+#[derive(Clone, Debug)]
+struct Stream {
+    target: String,
+    signal: Signal,
+    progress: watch::Receiver<Progress>,
+}
+
 /// The running export. Dropping it ends it at once; what was not acknowledged is sent after the next start.
 #[derive(Debug)]
 pub struct Exporters {
-    signals: Vec<(Signal, watch::Receiver<Progress>)>,
+    streams: Vec<Stream>,
     durable: watch::Receiver<u64>,
     wanted: watch::Sender<u64>,
     stop: watch::Sender<bool>,
@@ -88,7 +93,7 @@ pub struct Exporters {
 }
 
 impl Exporters {
-    /// Starts a worker for each signal that has an endpoint. `durable` is
+    /// Starts a worker for each signal of each target. `durable` is
     /// [`Trail::subscribe_synced`](crate::trail::Trail::subscribe_synced): nothing beyond it is sent.
     pub fn start(
         runtime: &Handle,
@@ -103,20 +108,22 @@ impl Exporters {
         resource.push(super::value::attribute("service.instance.id", identity.id.as_str()));
         let origin = Origin::new(resource);
         let (wanted, stop) = (watch::Sender::new(0), watch::Sender::new(false));
-        let mut signals = Vec::new();
+        let mut streams = Vec::new();
         let mut workers = JoinSet::new();
-        for signal in &settings.signals {
-            let (file, saved) = place(state_dir, signal, &identity, *durable.borrow())?;
+        let all = settings.targets.iter().flat_map(|target| target.signals.iter().map(move |signal| (target, signal)));
+        for (target, signal) in all {
+            let (file, saved) = place(state_dir, &target.name, signal.signal, &identity, *durable.borrow())?;
             let start = Progress { acknowledged: saved.cursor.seq, rejected: saved.rejected, error: None };
             let (progress, seen) = watch::channel(start);
-            signals.push((signal.signal, seen));
+            streams.push(Stream { target: target.name.clone(), signal: signal.signal, progress: seen });
             let worker = Worker {
+                target: target.name.clone(),
                 signal: signal.signal,
                 state_dir: state_dir.to_owned(),
                 identity: identity.clone(),
                 sender: Sender::new(signal)?,
                 origin: origin.clone(),
-                backoff: settings.backoff,
+                backoff: target.backoff,
                 metrics_interval: settings.metrics_interval.0,
                 durable: durable.clone(),
                 wanted: wanted.subscribe(),
@@ -127,17 +134,17 @@ impl Exporters {
             };
             workers.spawn_on(worker.run(), runtime);
         }
-        Ok(Self { signals, durable, wanted, stop, workers })
+        Ok(Self { streams, durable, wanted, stop, workers })
     }
 
-    /// How far each signal is.
+    /// How far each signal of each target is.
     pub fn status(&self) -> Vec<TargetStatus> {
         let durable = *self.durable.borrow();
-        let status = |(signal, progress): &(Signal, watch::Receiver<Progress>)| {
-            let progress = progress.borrow();
+        let status = |stream: &Stream| {
+            let progress = stream.progress.borrow();
             TargetStatus {
-                target: TARGET,
-                signal: signal.as_str(),
+                target: stream.target.clone(),
+                signal: stream.signal.as_str(),
                 acknowledged: progress.acknowledged,
                 pending: durable.saturating_sub(progress.acknowledged),
                 dead_lettered: 0,
@@ -145,12 +152,12 @@ impl Exporters {
                 error: progress.error.clone(),
             }
         };
-        self.signals.iter().map(status).collect()
+        self.streams.iter().map(status).collect()
     }
 
     /// A handle with which other tasks wait for the export.
     pub fn flusher(&self) -> Flusher {
-        Flusher { signals: self.signals.clone(), wanted: self.wanted.clone() }
+        Flusher { streams: self.streams.clone(), wanted: self.wanted.clone() }
     }
 
     /// Waits until every receiver has acknowledged all entries up to this one (which must be made durable first).
@@ -172,7 +179,7 @@ impl Exporters {
 /// Waits for the export.
 #[derive(Clone, Debug)]
 pub struct Flusher {
-    signals: Vec<(Signal, watch::Receiver<Progress>)>,
+    streams: Vec<Stream>,
     wanted: watch::Sender<u64>,
 }
 
@@ -185,15 +192,15 @@ impl Flusher {
             *wanted = until_seq.max(*wanted);
             further
         });
-        for (signal, progress) in &self.signals {
-            let mut progress = progress.clone();
+        for stream in &self.streams {
+            let mut progress = stream.progress.clone();
             let reached = progress.wait_for(|progress| progress.acknowledged >= until_seq);
             let reached = matches!(tokio::time::timeout_at(deadline, reached).await, Ok(Ok(_)));
             if !reached {
                 let progress = progress.borrow();
                 return Err(FlushError {
-                    target: TARGET,
-                    signal: signal.as_str(),
+                    target: stream.target.clone(),
+                    signal: stream.signal.as_str(),
                     acknowledged: progress.acknowledged,
                     wanted: until_seq,
                     error: progress.error.clone(),
@@ -208,16 +215,18 @@ impl Flusher {
 /// pass over what comes next: then it goes on at the end.
 fn place(
     state_dir: &Path,
-    settings: &SignalSettings,
+    target: &str,
+    signal: Signal,
     identity: &Identity,
     last_seq: u64,
 ) -> Result<(CursorFile, Saved), CursorError> {
-    let signal = settings.signal.as_str();
-    let file = CursorFile::open(state_dir, TARGET, signal)?;
+    let signal = signal.as_str();
+    let file = CursorFile::open(state_dir, target, signal)?;
     let mut saved =
         file.load(&identity.id)?.unwrap_or_else(|| Saved { trail: identity.id.clone(), ..Saved::default() });
     if saved.cursor.seq > last_seq {
         tracing::warn!(
+            to = target,
             signal,
             at = saved.cursor.seq,
             last_seq,

@@ -109,21 +109,25 @@ impl Sender {
     }
 
     async fn grpc(&self, channel: Channel, payload: Payload) -> Outcome {
-        let gzip = (self.compression == Compression::Gzip).then_some(CompressionEncoding::Gzip);
+        let compressed = match self.compression {
+            Compression::None => None,
+            Compression::Gzip => Some(CompressionEncoding::Gzip),
+            Compression::Zstd => Some(CompressionEncoding::Zstd),
+        };
         let answer = match payload {
             Payload::Logs(request) => {
                 let client = LogsServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
-                let mut client = gzip.into_iter().fold(client, LogsServiceClient::send_compressed);
+                let mut client = compressed.into_iter().fold(client, LogsServiceClient::send_compressed);
                 client.export(self.request(request)).await.map(|answer| rejected_logs(&answer.into_inner()))
             }
             Payload::Traces(request) => {
                 let client = TraceServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
-                let mut client = gzip.into_iter().fold(client, TraceServiceClient::send_compressed);
+                let mut client = compressed.into_iter().fold(client, TraceServiceClient::send_compressed);
                 client.export(self.request(request)).await.map(|answer| rejected_spans(&answer.into_inner()))
             }
             Payload::Metrics(request) => {
                 let client = MetricsServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
-                let mut client = gzip.into_iter().fold(client, MetricsServiceClient::send_compressed);
+                let mut client = compressed.into_iter().fold(client, MetricsServiceClient::send_compressed);
                 client.export(self.request(request)).await.map(|answer| rejected_points(&answer.into_inner()))
             }
         };
@@ -169,9 +173,9 @@ impl Sender {
             headers.extend(self.headers.clone());
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
             headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-            if self.compression == Compression::Gzip {
-                body = gzipped(&body).map_err(|error| format!("the request cannot be compressed: {error}"))?;
-                headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            if let Some((encoding, compressed)) = compressed(self.compression, &body) {
+                body = compressed.map_err(|error| format!("the request cannot be compressed: {error}"))?;
+                headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
             }
         }
         request.body(Full::from(body)).map_err(|error| format!("the request cannot be made: {error}"))
@@ -187,6 +191,15 @@ fn channel(endpoint: Uri, secure: bool, timeout: Duration) -> Result<Channel, Se
         Ok(prepared.connect_lazy())
     };
     prepare().map_err(|source| SenderError::Grpc { endpoint: endpoint.clone(), source })
+}
+
+/// The body compressed, with the name that HTTP has for how.
+fn compressed(compression: Compression, body: &[u8]) -> Option<(&'static str, io::Result<Vec<u8>>)> {
+    match compression {
+        Compression::None => None,
+        Compression::Gzip => Some(("gzip", gzipped(body))),
+        Compression::Zstd => Some(("zstd", zstd::bulk::compress(body, zstd::DEFAULT_COMPRESSION_LEVEL))),
+    }
 }
 
 fn gzipped(body: &[u8]) -> io::Result<Vec<u8>> {

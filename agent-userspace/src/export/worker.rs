@@ -38,6 +38,7 @@ pub(super) struct Progress {
 
 /// What a worker is given.
 pub(super) struct Worker {
+    pub(super) target: String,
     pub(super) signal: Signal,
     pub(super) state_dir: PathBuf,
     pub(super) identity: Identity,
@@ -284,16 +285,16 @@ impl Running {
     }
 
     fn accepted(&mut self, rejected: u64, message: &str) {
-        let signal = self.worker.signal.as_str();
+        let (to, signal) = (self.worker.target.as_str(), self.worker.signal.as_str());
         if rejected > 0 {
-            tracing::warn!(signal, rejected, message, "the receiver refused some records for good");
+            tracing::warn!(to, signal, rejected, message, "the receiver refused some records for good");
             self.worker.saved.rejected = self.worker.saved.rejected.saturating_add(rejected);
         } else if !message.is_empty() {
-            tracing::info!(signal, message, "the receiver accepted all, and says");
+            tracing::info!(to, signal, message, "the receiver accepted all, and says");
         }
         let recovered = self.worker.progress.borrow().error.is_some();
         if recovered {
-            tracing::info!(signal, "the export goes on");
+            tracing::info!(to, signal, "the export goes on");
             self.worker.progress.send_modify(|progress| progress.error = None);
         }
     }
@@ -301,8 +302,8 @@ impl Running {
     /// Says why it does not go on: once, not at every try.
     fn failed(&self, error: String) {
         if self.worker.progress.borrow().error.as_ref() != Some(&error) {
-            let signal = self.worker.signal.as_str();
-            tracing::warn!(signal, error, "the export waits; the trail keeps what is to be sent");
+            let (to, signal) = (self.worker.target.as_str(), self.worker.signal.as_str());
+            tracing::warn!(to, signal, error, "the export waits; the trail keeps what is to be sent");
             self.worker.progress.send_modify(|progress| progress.error = Some(error));
         }
     }
@@ -324,14 +325,11 @@ impl Running {
             return;
         }
         let (file, saved) = (self.worker.file.clone(), self.worker.saved.clone());
+        let (to, signal) = (self.worker.target.as_str(), self.worker.signal.as_str());
         match tokio::task::spawn_blocking(move || file.save(&saved).map(|()| saved)).await {
             Ok(Ok(saved)) => self.kept = saved,
-            Ok(Err(error)) => {
-                tracing::warn!(signal = self.worker.signal.as_str(), %error, "the export's place is not kept");
-            }
-            Err(error) => {
-                tracing::warn!(signal = self.worker.signal.as_str(), %error, "the export's place is not kept");
-            }
+            Ok(Err(error)) => tracing::warn!(to, signal, %error, "the export's place is not kept"),
+            Err(error) => tracing::warn!(to, signal, %error, "the export's place is not kept"),
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use tonic::Code;
 
 use self::receiver::{Answer, Receiver, text};
-use super::{Backoff, ExportSettings, Exporters, host_resource, ids};
+use super::{Backoff, ExportSettings, Exporters, Signal, host_resource, ids};
 use crate::entry::{Delegator, Draft, Gap, Principal, ProcessRef, SessionId, Timestamp, Verdict};
 use crate::trail::{Trail, TrailOptions};
 
@@ -28,13 +28,13 @@ const S: u64 = 1_000_000_000;
 
 fn settings(address: SocketAddr, protocol: &str, more: &[(&str, &str)]) -> ExportSettings {
     let endpoint = format!("http://{address}");
-    let mut settings = ExportSettings::from_variables(|name| match name {
+    let lookup = |name: &str| match name {
         "OTEL_EXPORTER_OTLP_ENDPOINT" => Some(endpoint.clone()),
         "OTEL_EXPORTER_OTLP_PROTOCOL" => Some(protocol.to_owned()),
         _ => more.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()),
-    })
-    .unwrap();
-    settings.backoff = Backoff { first: Duration::from_millis(20), longest: Duration::from_millis(100) };
+    };
+    let mut settings = ExportSettings::from_variables(lookup, &[]).unwrap();
+    settings.targets[0].backoff = Backoff { first: Duration::from_millis(20), longest: Duration::from_millis(100) };
     settings
 }
 
@@ -140,25 +140,35 @@ fn all_arrived(receiver: &Receiver, uids: &BTreeSet<String>, opens: i64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_entry_arrives_over_grpc_with_the_counts_of_the_trail() {
-    let (state, receiver) = (TempDir::new().unwrap(), Receiver::default());
-    let (address, _serving) = receiver.serve_grpc(ANYWHERE).await;
-    let mut trail = open(state.path());
-    let headers = [("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=a%20b"), ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")];
-    let exporters = start(state.path(), &trail, &settings(address, "grpc", &headers));
-    let uids = append(&mut trail, story(2_000));
-    exporters.flush(trail.last_seq(), LONG).await.unwrap();
-    all_arrived(&receiver, &uids, 2_000);
-    for status in exporters.status() {
-        assert_eq!((status.target, status.acknowledged, status.pending, status.error), ("otlp", 2_008, 0, None));
+    for (compression, encoding) in [("none", None), ("gzip", Some("gzip")), ("zstd", Some("zstd"))] {
+        let (state, receiver) = (TempDir::new().unwrap(), Receiver::default());
+        let (address, _serving) = receiver.serve_grpc(ANYWHERE).await;
+        let mut trail = open(state.path());
+        let more = [("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=a%20b"), ("OTEL_EXPORTER_OTLP_COMPRESSION", compression)];
+        let exporters = start(state.path(), &trail, &settings(address, "grpc", &more));
+        let uids = append(&mut trail, story(2_000));
+        exporters.flush(trail.last_seq(), LONG).await.unwrap();
+        all_arrived(&receiver, &uids, 2_000);
+        for status in exporters.status() {
+            let acknowledged = (status.target.as_str(), status.acknowledged, status.pending, status.error);
+            assert_eq!(acknowledged, ("otlp", 2_008, 0, None));
+        }
+        assert!(receiver.kept().headers.iter().all(|headers| headers["x-tenant"] == "a b"));
+        assert_compressed(&receiver, "grpc-encoding", encoding);
+        assert!(receiver.kept().sizes.iter().all(|(_, records)| *records <= 512));
+        exporters.stop(LONG).await;
     }
-    assert!(receiver.kept().headers.iter().all(|headers| headers["x-tenant"] == "a b"));
-    assert!(receiver.kept().sizes.iter().all(|(_, records)| *records <= 512));
-    exporters.stop(LONG).await;
+}
+
+fn assert_compressed(receiver: &Receiver, header: &str, encoding: Option<&str>) {
+    for headers in &receiver.kept().headers {
+        assert_eq!(headers.get(header).map(|value| value.to_str().unwrap()), encoding);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_entry_arrives_over_http_with_the_counts_of_the_trail() {
-    for compression in ["none", "gzip"] {
+    for (compression, encoding) in [("none", None), ("gzip", Some("gzip")), ("zstd", Some("zstd"))] {
         let (state, receiver) = (TempDir::new().unwrap(), Receiver::default());
         let (address, _serving) = receiver.serve_http(ANYWHERE).await;
         let mut trail = open(state.path());
@@ -168,8 +178,42 @@ async fn every_entry_arrives_over_http_with_the_counts_of_the_trail() {
         exporters.flush(trail.last_seq(), LONG).await.unwrap();
         all_arrived(&receiver, &uids, 600);
         assert!(receiver.kept().headers.iter().all(|headers| headers["x-tenant"] == "b"));
+        assert_compressed(&receiver, "content-encoding", encoding);
         exporters.stop(LONG).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_target_has_its_own_place_and_holds_up_no_other() {
+    let (state, ready, late) = (TempDir::new().unwrap(), Receiver::default(), Receiver::default());
+    let (address, _serving) = ready.serve_grpc(ANYWHERE).await;
+    let (late_address, _late_serving) = late.serve_http(ANYWHERE).await;
+    late.answer("logs", vec![Answer::Http(401); 1_000]);
+    let mut all = settings(address, "grpc", &[]);
+    let mut second = settings(late_address, "http/protobuf", &[]).targets.remove(0);
+    second.name = "second".to_owned();
+    second.signals.retain(|signal| signal.signal != Signal::Traces);
+    all.targets.push(second);
+    let mut trail = open(state.path());
+    let exporters = start(state.path(), &trail, &all);
+    let uids = append(&mut trail, story(100));
+    let error = exporters.flush(trail.last_seq(), Duration::from_millis(500)).await.unwrap_err();
+    assert_eq!((error.target.as_str(), error.signal, error.acknowledged), ("second", "logs", 0));
+    let pending = |exporters: &Exporters| -> Vec<_> {
+        exporters.status().into_iter().map(|status| (status.target, status.signal, status.pending)).collect()
+    };
+    let expected = [("otlp", "logs", 0), ("otlp", "traces", 0), ("otlp", "metrics", 0), ("second", "logs", 108)];
+    let expected = expected.into_iter().chain([("second", "metrics", 0)]);
+    let expected: Vec<_> = expected.map(|(target, signal, pending)| (target.to_owned(), signal, pending)).collect();
+    assert_eq!(pending(&exporters), expected);
+    all_arrived(&ready, &uids, 100);
+    exporters.stop(LONG).await;
+
+    late.kept().answers.clear();
+    let exporters = start(state.path(), &trail, &all);
+    exporters.flush(trail.last_seq(), LONG).await.unwrap();
+    assert_eq!((late.uids(), late.kept().spans.len()), (uids.clone(), 0));
+    all_arrived(&ready, &uids, 100);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -411,7 +455,7 @@ async fn an_encrypted_receiver_can_be_named() {
             "OTEL_EXPORTER_OTLP_PROTOCOL" => Some(protocol.to_owned()),
             _ => None,
         };
-        let settings = ExportSettings::from_variables(endpoint).unwrap();
+        let settings = ExportSettings::from_variables(endpoint, &[]).unwrap();
         let exporters = start(state.path(), &trail, &settings);
         let error = exporters.flush(trail.last_seq(), Duration::from_millis(500)).await.unwrap_err();
         assert!(error.error.is_some(), "it was tried: {error}");

@@ -32,6 +32,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tonic::codec::CompressionEncoding;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Status};
 
@@ -108,11 +109,11 @@ impl Receiver {
     pub(super) async fn serve_grpc(&self, address: SocketAddr) -> (SocketAddr, JoinHandle<()>) {
         let incoming = TcpIncoming::bind(address).unwrap();
         let address = incoming.local_addr().unwrap();
-        let gzip = tonic::codec::CompressionEncoding::Gzip;
+        let (gzip, zstd) = (CompressionEncoding::Gzip, CompressionEncoding::Zstd);
         let router = tonic::transport::Server::builder()
-            .add_service(LogsServiceServer::new(self.clone()).accept_compressed(gzip))
-            .add_service(TraceServiceServer::new(self.clone()).accept_compressed(gzip))
-            .add_service(MetricsServiceServer::new(self.clone()).accept_compressed(gzip));
+            .add_service(LogsServiceServer::new(self.clone()).accept_compressed(gzip).accept_compressed(zstd))
+            .add_service(TraceServiceServer::new(self.clone()).accept_compressed(gzip).accept_compressed(zstd))
+            .add_service(MetricsServiceServer::new(self.clone()).accept_compressed(gzip).accept_compressed(zstd));
         let serving = tokio::spawn(async move { router.serve_with_incoming(incoming).await.unwrap() });
         (address, serving)
     }
@@ -140,11 +141,17 @@ impl Receiver {
         let (parts, body) = request.into_parts();
         assert_eq!(parts.headers["content-type"], "application/x-protobuf");
         let mut body = body.collect().await.unwrap().to_bytes();
-        if parts.headers.get("content-encoding").is_some_and(|encoding| encoding == "gzip") {
-            let mut plain = Vec::new();
-            GzDecoder::new(body.as_ref()).read_to_end(&mut plain).unwrap();
-            body = plain.into();
-        }
+        let encoding = parts.headers.get("content-encoding").map(|encoding| encoding.to_str().unwrap().to_owned());
+        body = match encoding.as_deref() {
+            None => body,
+            Some("gzip") => {
+                let mut plain = Vec::new();
+                GzDecoder::new(body.as_ref()).read_to_end(&mut plain).unwrap();
+                plain.into()
+            }
+            Some("zstd") => zstd::decode_all(body.as_ref()).unwrap().into(),
+            Some(other) => panic!("no such encoding was asked for: {other}"),
+        };
         let result = match parts.uri.path() {
             "/v1/logs" => self
                 .take_logs(ExportLogsServiceRequest::decode(body).unwrap(), parts.headers)

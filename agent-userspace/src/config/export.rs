@@ -1,0 +1,153 @@
+//! `[export]` of `bailiwick.toml`, and its `[[export.target]]`.
+//!
+//! Input: the section. Output: [`ExportSettings`]. Refuses: a target without a name or an endpoint, a name twice, and
+//! what the exporters could not honour: so the faults have their places.
+
+use std::time::Duration;
+
+use hyper::header::HeaderMap;
+
+use super::declaration::read_name;
+use super::duration;
+use super::fault::{Fault, Problem};
+use super::reader::{Located, Section};
+use super::rules::Reading;
+use super::settings::{choice, no_choice};
+use crate::export::{
+    Backoff, Compression, DEFAULT_TIMEOUT, Protocol, STANDARD_TARGET, Signal, SignalSettings, TargetSettings,
+};
+
+/// The most targets: each has readers of the trail and connections of its own.
+pub const MAX_TARGETS: usize = 16;
+/// A request that takes longer is none that anybody waits for.
+const MAX_TIMEOUT: Duration = Duration::from_secs(300);
+/// A receiver that is back is noticed after so long at the latest.
+const MAX_LONGEST_PAUSE: Duration = Duration::from_secs(600);
+
+/// `[export]`; the `OTEL_EXPORTER_OTLP_*` variables override its endpoint and protocol.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExportSettings {
+    /// The URL of the standard target; none: only what the variables say.
+    pub endpoint: Option<String>,
+    /// Its protocol; none: OpenTelemetry's default.
+    pub protocol: Option<Protocol>,
+    /// The targets of `[[export.target]]`.
+    pub targets: Vec<TargetSettings>,
+}
+
+impl ExportSettings {
+    pub(super) fn read(&mut self, mut section: Section<'_>, reading: &mut Reading<'_>) {
+        let problems = &mut reading.problems;
+        self.endpoint = endpoint(&mut section, Protocol::Grpc, problems).map(|endpoint| endpoint.value);
+        self.protocol = choice(&mut section, "protocol", &Protocol::ALL, problems);
+        let tables = section.sections("target", "[[export.target]]", problems);
+        if tables.len() > MAX_TARGETS {
+            let fault = Fault::TooMany { key: "target".to_owned(), found: tables.len(), limit: MAX_TARGETS };
+            problems.push(Problem::at(&section.key_origin("target"), fault));
+        }
+        section.finish(problems);
+        let mut names: Vec<Located<String>> = Vec::new();
+        for table in tables.into_iter().take(MAX_TARGETS) {
+            self.targets.extend(target(table, &mut names, reading));
+        }
+    }
+}
+
+fn target(
+    mut table: Section<'_>,
+    names: &mut Vec<Located<String>>,
+    reading: &mut Reading<'_>,
+) -> Option<TargetSettings> {
+    let name = own_name(&mut table, names, reading);
+    let problems = &mut reading.problems;
+    let protocol = choice(&mut table, "protocol", &Protocol::ALL, problems).unwrap_or(Protocol::HttpProtobuf);
+    let endpoint = endpoint(&mut table, protocol, problems);
+    if !table.has("endpoint") {
+        let (section, example) = (table.name().to_owned(), "endpoint = \"https://collector.example:4318\"");
+        problems.push(Problem::at(&table.origin(), Fault::MissingKey { section, key: "endpoint", example }));
+    }
+    let compression = choice(&mut table, "compression", &Compression::ALL, problems).unwrap_or(Compression::None);
+    let timeout = pause(&mut table, "timeout", MAX_TIMEOUT, problems).unwrap_or(DEFAULT_TIMEOUT);
+    let mut backoff = Backoff::default();
+    if let Some(longest) = pause(&mut table, "longest_pause", MAX_LONGEST_PAUSE, problems) {
+        backoff.longest = longest;
+    }
+    let chosen = signals(&mut table, problems);
+    table.finish(problems);
+    let (name, endpoint) = (name?, endpoint?);
+    let signal = |signal: Signal| {
+        let endpoint = signal.endpoint(&endpoint.value, protocol).ok()?;
+        Some(SignalSettings { signal, endpoint, protocol, headers: HeaderMap::new(), timeout, compression })
+    };
+    Some(TargetSettings { name, signals: chosen.into_iter().filter_map(signal).collect(), backoff })
+}
+
+/// A name that no other target has: cursors are files that are called by it.
+fn own_name(table: &mut Section<'_>, names: &mut Vec<Located<String>>, reading: &mut Reading<'_>) -> Option<String> {
+    let name = read_name(table, "name = \"backup\"", reading)?;
+    if name.value == STANDARD_TARGET {
+        let wanted = "another name: this is that of the target of [export] and of OTEL_EXPORTER_OTLP_ENDPOINT";
+        reading.fault(&name.origin, range("name", STANDARD_TARGET, wanted));
+        return None;
+    }
+    if let Some(first) = names.iter().find(|known| known.value == name.value) {
+        let first = first.origin.clone();
+        reading.fault(&name.origin, Fault::DuplicateTarget { name: name.value, first });
+        return None;
+    }
+    names.push(name.clone());
+    Some(name.value)
+}
+
+/// A receiver's URL, which becomes one for each signal.
+fn endpoint(section: &mut Section<'_>, protocol: Protocol, problems: &mut Vec<Problem>) -> Option<Located<String>> {
+    let endpoint = section.plain_string("endpoint", problems)?;
+    if Signal::Logs.endpoint(&endpoint.value, protocol).is_ok() {
+        return Some(endpoint);
+    }
+    let shown: String = endpoint.value.chars().take(200).collect();
+    let fault = range("endpoint", &shown, "a URL such as \"http://127.0.0.1:4317\"");
+    problems.push(Problem::at(&endpoint.origin, fault));
+    None
+}
+
+fn range(key: &'static str, value: &str, wanted: &str) -> Fault {
+    Fault::Range { key, value: format!("\"{value}\""), wanted: wanted.to_owned() }
+}
+
+/// A duration up to a longest one.
+fn pause(
+    table: &mut Section<'_>,
+    key: &'static str,
+    longest: Duration,
+    problems: &mut Vec<Problem>,
+) -> Option<Duration> {
+    let text = table.string(key, problems)?;
+    let fault = match duration::parse(text.value) {
+        Ok(duration) if duration <= longest => return Some(duration),
+        Ok(_) => range(key, text.value, &format!("at most \"{}s\"", longest.as_secs())),
+        Err(error) => Fault::Duration { key, text: text.value.chars().take(80).collect(), error },
+    };
+    problems.push(Problem::at(&text.origin, fault));
+    None
+}
+
+/// The signals that a target gets: all, where nothing is said.
+fn signals(table: &mut Section<'_>, problems: &mut Vec<Problem>) -> Vec<Signal> {
+    let Some(words) = table.strings("signals", problems) else { return Signal::ALL.to_vec() };
+    if words.is_empty() {
+        problems.push(Problem::at(&table.key_origin("signals"), Fault::Empty("signals")));
+    }
+    let mut chosen = Vec::new();
+    for word in words {
+        match Signal::ALL.into_iter().find(|signal| signal.as_str() == word.value) {
+            Some(signal) if chosen.contains(&signal) => {}
+            Some(signal) => chosen.push(signal),
+            None => {
+                let fault = no_choice("signals", word.value, Signal::ALL.iter().map(|signal| signal.as_str()));
+                problems.push(Problem::at(&word.origin, fault));
+            }
+        }
+    }
+    chosen
+}
