@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod decode;
 pub mod entry;
 pub mod export;
+pub mod finding;
 pub mod gate;
 pub mod hook_check;
 pub mod observation;

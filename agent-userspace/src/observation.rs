@@ -3,6 +3,8 @@
 
 use agent_common::RecordKind;
 
+use crate::finding::findings_page;
+
 /// An observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observation {
@@ -687,12 +689,13 @@ pub fn events_page() -> String {
         }
     }
     page.push_str(EVENTS_TAIL);
+    page.push_str(&findings_page());
     page
 }
 
 const EVENTS_HEAD: &str = "# Events
 
-Made from the table in `agent-userspace/src/observation.rs`; a test holds this page to it. Attributes in brackets stand
+Made from the tables in `agent-userspace/src/observation.rs` and `finding/`; a test holds this page to them. Attributes in brackets stand
 only where they apply. All of this is tier 2: BTF-typed tracepoints, kernel 6.1 and newer.
 ";
 
@@ -702,8 +705,8 @@ const EVENTS_TAIL: &str = "
 All are recorded only, with a `count` of 0.
 
 - `session.start`: the attributes of its first process's exec; `bailiwick.session.adopted` where it ran before the daemon.
-- `session.end`, the statement of completeness: `bailiwick.session.start_time`, `.processes`, `.entries`, `.out_of_scope`, `.lost`
-  (actions), `.gaps` (how many, those of unknown sessions meanwhile among them), `.gaps_told` (the first sixteen: kind, how many,
+- `session.end`, the statement of completeness: `bailiwick.session.start_time`, `.processes`, `.entries`, `.out_of_scope`, `.findings`,
+  `.lost` (actions), `.gaps` (how many, those of unknown sessions meanwhile among them), `.gaps_told` (the first sixteen: kind, how many,
   interval, reason), `.blind_spots`; `.end_unseen` where a daemon that was killed left it open.
 - `delegation.start`: the entry of the new session; what the process was in the delegator's.
 - `gap`: the object `gap`, and the same as `bailiwick.gap.kind`, `.lost`, `.from`, `.to`, `.reason`.

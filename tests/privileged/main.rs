@@ -9,6 +9,7 @@ mod arming;
 mod calls;
 mod config;
 mod deeds;
+mod delegation;
 mod detours;
 mod doctor;
 mod evasions;

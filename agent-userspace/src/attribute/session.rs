@@ -39,6 +39,8 @@ pub struct Tally {
     pub entries: u64,
     /// Those out of scope.
     pub out_of_scope: u64,
+    /// Findings among them.
+    pub findings: u64,
     /// Actions known to be lost.
     pub lost: u64,
     /// Gaps of the session's own, and those of nobody knows which session while it lived.

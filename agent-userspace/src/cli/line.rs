@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::deed;
 use super::text::{Palette, Tone, counted, grouped, printable, printable_start};
 use crate::entry::{Confidence, Draft, Entry, Gap, Method, Principal, ReasonKind, Timestamp, Verdict};
+use crate::finding::{CAUSES, REPEATS, TEXT};
 
 /// Columns do not grow beyond this, so that one long name does not push all lines to the right.
 const MAX_COLUMN: usize = 24;
@@ -76,6 +77,7 @@ impl Lines {
             Verdict::InScope => "ok  ".to_owned(),
             Verdict::OutOfScope => self.palette.paint(Tone::Alarm, "OUT "),
             Verdict::Denied => self.palette.paint(Tone::Alarm, "DENY"),
+            Verdict::None if draft.event.starts_with("finding.") => self.palette.paint(Tone::Alarm, "FIND"),
             Verdict::None => self.palette.paint(Tone::Quiet, "-   "),
         }
     }
@@ -146,6 +148,7 @@ pub fn what(draft: &Draft) -> String {
         "sensor.start" => sensor_start(attributes),
         "unix.connect" => deed::unix(attributes),
         "fd.receive" => deed::file(attributes),
+        event if event.starts_with("finding.") => finding(attributes),
         event if event.starts_with("network.") => deed::address(attributes),
         event if event.starts_with("file.") => deed::file(attributes),
         event if event.starts_with("privilege.") => deed::privilege(attributes),
@@ -155,6 +158,19 @@ pub fn what(draft: &Draft) -> String {
 
 pub(super) fn string<'a>(attributes: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     attributes.get(name).and_then(Value::as_str)
+}
+
+/// What was found, how often, and the entries that it follows from.
+fn finding(attributes: &Map<String, Value>) -> String {
+    let mut text = string(attributes, TEXT).map_or("?".into(), printable).into_owned();
+    if let Some(repeats) = attributes.get(REPEATS).and_then(Value::as_u64) {
+        text.push_str(&format!(" x{}", grouped(repeats)));
+    }
+    let causes = shown(attributes, CAUSES);
+    if !causes.is_empty() && causes != "?" {
+        text.push_str(&format!("  (from {causes})"));
+    }
+    text
 }
 
 /// An attribute as text, `?` where there is none.

@@ -20,6 +20,7 @@ const MAX_PROCESSES: usize = 10_000;
 const MAX_THINGS_HELD: usize = 2_000;
 const MAX_VIOLATIONS: usize = 1_000;
 const MAX_GAPS: usize = 1_000;
+const MAX_FINDINGS: usize = 1_000;
 
 /// Things shown in a list before "and N more".
 const THINGS_SHOWN: usize = 12;
@@ -78,6 +79,7 @@ pub struct Story {
     order: Vec<Key>,
     untold_processes: u64,
     violations: Vec<String>,
+    findings: Vec<String>,
     gaps: Vec<Gap>,
 }
 
@@ -92,6 +94,12 @@ impl Story {
         }
         if is_out_of_scope(draft) && self.violations.len() < MAX_VIOLATIONS {
             self.violations.push(violation(entry));
+        }
+        if draft.event.starts_with("finding.") {
+            if self.findings.len() < MAX_FINDINGS {
+                self.findings.push(format!("{} {}", printable(&draft.event), action(draft)));
+            }
+            return;
         }
         let Some(acting) = draft.process.as_ref().map(|process| (process.tgid, process.start_boot_ns)) else { return };
         let executable = draft.process.as_ref().and_then(|process| process.executable.as_deref());
@@ -142,6 +150,12 @@ impl Story {
             let untold = closing.session.out_of_scope.saturating_sub(self.violations.len() as u64);
             if untold > 0 {
                 text.push_str(&format!("  and {}\n", counted(untold, "more", "more")));
+            }
+        }
+        if !self.findings.is_empty() {
+            text.push_str(&palette.paint(Tone::Strong, "\nfindings\n"));
+            for finding in &self.findings {
+                text.push_str(&format!("  {}\n", palette.paint(Tone::Alarm, finding)));
             }
         }
         text.push_str(&palette.paint(Tone::Strong, "\ncompleteness\n"));

@@ -168,6 +168,9 @@ pub enum Fault {
         /// All declared ones.
         known: Vec<String>,
     },
+    /// Agents that delegate to each other in a circle.
+    #[error("the agents delegate in a circle: {0}, so that a chain of them need not end; take one of these links away")]
+    DelegationCircle(String),
     /// A value that is none of the choices.
     #[error("`{key}` is \"{value}\"; {}", did_you_mean(.near.as_deref(), .known))]
     Choice {

@@ -6,11 +6,13 @@
 //! not know, a name that it cannot find and a response that it cannot give are errors.
 //!
 //! - [`declaration`], [`grant_set`], [`settings`]: the three kinds of files
+//! - [`delegation`]: who may start whom
 //! - [`selectors`], [`recognise`], [`kernel_selectors`]: whose process is it, and what of that the kernel can decide
 //! - [`check`]: the same without loading it, for `bailiwick check`
 
 pub mod check;
 pub mod declaration;
+pub mod delegation;
 pub mod duration;
 pub mod export;
 pub mod fault;
@@ -156,6 +158,7 @@ impl Sources {
         }
         refuse_twins(&parsed, &mut reading);
         refuse_unknown_delegates(&parsed, self.partial, &mut reading);
+        delegation::refuse_circles(&parsed, &mut reading);
         let declarations =
             parsed.into_iter().map(|parsed| resolve_includes(parsed, &grant_sets, &mut reading)).collect();
         if !reading.problems.is_empty() {

@@ -104,11 +104,12 @@ pub(super) fn verdict(declaration: &Declaration, path: &str, access: Access) -> 
 fn a_declaration_says_what_it_says() {
     let text = "[agent]\nname = \"x\"\nowner = \"o\"\npurpose = \"p\"\nreview_every = \"90d\"\n\
         [scope]\ninclude = [\"base\"]\n[scope.files]\nread = [\n  \"/srv/a/**\",\n  \"/srv/b\",\n]\n\
-        [scope.privileges]\nallow = [\"ptrace\"]\n[scope.delegate]\nto = [\"x\"]\nlimit = \"theirs\"\nmax_depth = 2\n\
+        [scope.privileges]\nallow = [\"ptrace\"]\n[scope.delegate]\nto = [\"y\"]\nlimit = \"theirs\"\nmax_depth = 2\n\
         [[resource]]\nname = \"r\"\naddress = [\"10.0.0.5:5432\"]\n\
         [[credential]]\nname = \"k\"\nfile = \"/etc/keys/model\"\nrotate_every = \"30d\"\n\
         [respond]\nout_of_scope = \"alert\"\n";
-    let agent = declarations(&[text], &FakeHost::default()).remove(0);
+    let other = "[agent]\nname = \"y\"\n";
+    let agent = declarations(&[text, other], &FakeHost::default()).remove(0);
     assert_eq!(agent.about.review_every, Some(Duration::from_secs(90 * 86_400)));
     let scope = agent.declared_scope.as_ref().unwrap();
     assert_eq!((scope.delegate.limit, scope.delegate.max_depth), (Limit::Theirs, Some(2)));

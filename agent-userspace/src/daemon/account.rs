@@ -209,6 +209,7 @@ impl Pipeline {
 
     fn close(&mut self, id: u64) {
         self.lose_refused(id);
+        self.close_findings(Some(id));
         let Some(session) = self.attributor.session(id).cloned() else { return };
         let time = self.clock.wall(boot_ns());
         let draft = end(
@@ -234,6 +235,7 @@ fn end(mut compose: Compose, session: &Session) -> Draft {
     // Its own entry among them.
     compose.set("bailiwick.session.entries", session.tally.entries + 1);
     compose.set("bailiwick.session.out_of_scope", session.tally.out_of_scope);
+    compose.set("bailiwick.session.findings", session.tally.findings);
     compose.set("bailiwick.session.lost", session.tally.lost);
     compose.set("bailiwick.session.gaps", session.tally.gaps);
     compose.set("bailiwick.session.gaps_told", session.tally.told.clone());

@@ -178,7 +178,10 @@ impl Pipeline {
             }
             compose
         });
-        self.push_composed(session, delegation);
+        if let Some(Compose { draft }) = delegation {
+            let seq = self.push(session, draft.clone());
+            self.look_at_delegation(&draft, seq);
+        }
     }
 
     /// Sees to it that a session's system calls are watched. What was not from its beginning on is a gap; what it has open

@@ -19,6 +19,7 @@ mod drafts;
 mod exporting;
 mod files;
 mod folding;
+mod found;
 mod gatekeeper;
 mod handle;
 mod judged;

@@ -24,6 +24,7 @@ use super::vouching::Vouched;
 use crate::attribute::Attributor;
 use crate::config::Config;
 use crate::entry::{Draft, Timestamp, Verdict};
+use crate::finding::ledger::Ledger;
 use crate::redact::Redactor;
 use crate::sensor::{Drained, Sensor};
 use crate::trail::Trail;
@@ -56,6 +57,8 @@ pub(super) struct Pipeline {
     pub(super) asked: Asked,
     /// Drafts for the trail, in order.
     pub(super) drafts: Vec<Draft>,
+    /// What was found, and how often.
+    pub(super) ledger: Ledger,
     pub(super) redactor: Redactor,
     /// How many of them, from the first on, have been redacted: those that the trail gave back.
     redacted: usize,
@@ -127,6 +130,7 @@ impl Pipeline {
             clock: Clock::now(),
             asked: parts.asked,
             drafts: Vec::new(),
+            ledger: Ledger::default(),
             redactor: parts.redactor,
             redacted: 0,
             drained: None,
@@ -158,6 +162,7 @@ impl Pipeline {
             self.wait();
         }
         self.settle();
+        self.close_findings(None);
         let stop = Draft::of_host(Timestamp::now(), "sensor.stop");
         self.drafts.push(stop);
         self.vouch();
@@ -186,6 +191,7 @@ impl Pipeline {
         if now >= self.next_flush {
             self.next_flush = now + FLUSH_EVERY;
             self.flush_all();
+            self.repeat_findings();
             self.recount();
         }
         self.reap(boot_ns().saturating_sub(nanoseconds(KEEP_ENDED)));
@@ -290,8 +296,9 @@ impl Pipeline {
         self.write();
     }
 
-    /// Notes a draft of a session, and counts it there.
-    pub(super) fn push(&mut self, session: u64, draft: Draft) {
+    /// Notes a draft of a session, and counts it there. Returns the seq that its entry will have: drafts reach the trail in
+    /// order, and by no other way.
+    pub(super) fn push(&mut self, session: u64, draft: Draft) -> u64 {
         if let Some(gap) = draft.gap.as_ref() {
             let known = self.attributor.session(session).is_some();
             let concerned: Vec<u64> = match known {
@@ -307,8 +314,15 @@ impl Pipeline {
         if let Some(session) = self.attributor.session_mut(session) {
             session.tally.entries += 1;
             session.tally.out_of_scope += u64::from(draft.verdict == Verdict::OutOfScope);
+            session.tally.findings += u64::from(draft.event.starts_with("finding."));
         }
         self.drafts.push(draft);
+        self.trail.last_seq() + self.drafts.len() as u64
+    }
+
+    /// The uid of the entry with that seq.
+    pub(super) fn uid(&self, seq: u64) -> String {
+        self.trail.uid(seq)
     }
 
     fn look_at_gate(&mut self) {

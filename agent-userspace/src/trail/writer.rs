@@ -163,6 +163,11 @@ impl Trail {
         self.next_seq - 1
     }
 
+    /// What the entry of that seq is named by.
+    pub fn uid(&self, seq: u64) -> String {
+        format!("{}-{seq}", self.identity.id)
+    }
+
     /// Gives the drafts their places and writes them, all or none, with one write.
     ///
     /// On return readers see them, and they outlive this process; they outlive a power cut once [`Self::sync`] (or a
@@ -170,7 +175,7 @@ impl Trail {
     pub fn append(&mut self, drafts: Vec<Draft>) -> Result<Vec<Arc<Entry>>, AppendError> {
         let mut entries = Vec::with_capacity(drafts.len());
         for (seq, draft) in (self.next_seq..).zip(drafts) {
-            entries.push(Entry { uid: format!("{}-{seq}", self.identity.id), seq, draft, chain: String::new() });
+            entries.push(Entry { uid: self.uid(seq), seq, draft, chain: String::new() });
         }
         match self.write(&mut entries) {
             Ok(()) => {
