@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use crate::control::report::{
 };
 use crate::control::{Core, CoreError, Entries, From, Peer, RunRefused};
 use crate::entry::Entry;
+use crate::metrics::{Registry, instruments};
 use crate::observation::{OBSERVATIONS, UNOBSERVED, blind_spots};
 use crate::trail::{Position, TrailReader};
 
@@ -38,6 +40,31 @@ pub(super) struct Daemon {
     pub(super) written: watch::Receiver<u64>,
     pub(super) export: Arc<Export>,
     pub(super) runtime: Handle,
+    pub(super) reloads: Reloads,
+}
+
+/// How often the configuration was read again.
+#[derive(Debug, Default)]
+pub(super) struct Reloads {
+    ok: Arc<AtomicU64>,
+    failed: Arc<AtomicU64>,
+}
+
+impl Reloads {
+    /// None yet; the registry tells of them.
+    pub(super) fn observed(metrics: &Registry) -> Self {
+        let reloads = Self::default();
+        let (ok, failed) = (Arc::clone(&reloads.ok), Arc::clone(&reloads.failed));
+        metrics.observe(move |readings| {
+            readings.add(&instruments::CONFIG_RELOADS, &["ok"], ok.load(Ordering::Relaxed));
+            readings.add(&instruments::CONFIG_RELOADS, &["failed"], failed.load(Ordering::Relaxed));
+        });
+        reloads
+    }
+
+    fn count(&self, succeeded: bool) {
+        if succeeded { &self.ok } else { &self.failed }.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Daemon {
@@ -56,6 +83,17 @@ impl Daemon {
             RecvTimeoutError::Timeout => CoreError::TimedOut { wait: within, waiting_for: what.to_owned() },
             RecvTimeoutError::Disconnected => CoreError::Stopping,
         })
+    }
+
+    fn read_again(&self) -> Result<ReloadReport, CoreError> {
+        let config =
+            self.config.load().map_err(|error| CoreError::BadInput(format!("{error}; what was in force stays")))?;
+        let agents = config.declarations.len() as u64;
+        let warnings = config.notes.iter().map(ToString::to_string).collect();
+        let config = Arc::new(config);
+        let answer = self.ask(RELOAD_WITHIN, "the pipeline", |reply| Command::Reload { config, reply })?;
+        answer.map_err(CoreError::BadInput)?;
+        Ok(ReloadReport { agents, warnings })
     }
 }
 
@@ -131,14 +169,9 @@ impl Core for Daemon {
     }
 
     fn reload(&self) -> Result<ReloadReport, CoreError> {
-        let config =
-            self.config.load().map_err(|error| CoreError::BadInput(format!("{error}; what was in force stays")))?;
-        let agents = config.declarations.len() as u64;
-        let warnings = config.notes.iter().map(ToString::to_string).collect();
-        let config = Arc::new(config);
-        let answer = self.ask(RELOAD_WITHIN, "the pipeline", |reply| Command::Reload { config, reply })?;
-        answer.map_err(CoreError::BadInput)?;
-        Ok(ReloadReport { agents, warnings })
+        let report = self.read_again();
+        self.reloads.count(report.is_ok());
+        report
     }
 
     fn explain(&self, entry: &Entry) -> Explanation {

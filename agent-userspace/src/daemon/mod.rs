@@ -48,7 +48,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
 use self::command::{Asker, Command, pair};
-use self::core::Daemon;
+use self::core::{Daemon, Reloads};
 use self::exporting::{Export, export_settings};
 use self::gatekeeper::Gatekeeper;
 use self::pipeline::{Parts, Pipeline};
@@ -64,6 +64,7 @@ use crate::control::server::{Limits, serve};
 use crate::control::socket::BindError;
 use crate::control::{Access, ControlSocket, Core};
 use crate::export::{Exporters, SettingsError, StartError, host_resource};
+use crate::metrics::{Registry, observe_this_process};
 use crate::redact::{RedactError, Redactor};
 use crate::sensor::{Sensor, SensorError, SensorOptions};
 use crate::trail::{Opened, Position, Syncer, Trail, TrailError, TrailOptions, TrailReader};
@@ -199,6 +200,8 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
         environment: settings.environment.clone(),
         count_calls: settings.observe == Observe::Full,
     })?;
+    let metrics = Arc::new(Registry::default());
+    observe_this_process(&metrics);
     let redactor = Redactor::new(config.settings.redact.clone())?;
     let (durable, written, syncer) = (trail.subscribe_synced(), trail.subscribe(), trail.syncer());
     let (asker, asked) = pair().map_err(|source| DaemonError::System { what: "make an event descriptor", source })?;
@@ -220,7 +223,8 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
     pipeline.begin(before)?;
     let export = Arc::new(match &export_settings {
         Some(settings) => {
-            Export::by(Exporters::start(runtime.handle(), &paths.state_dir, settings, durable, host_resource())?)
+            let (state_dir, resource) = (&paths.state_dir, host_resource());
+            Export::by(Exporters::start(runtime.handle(), state_dir, settings, durable, resource, &metrics)?)
         }
         None => Export::none(),
     });
@@ -232,6 +236,7 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
         written: written.clone(),
         export: Arc::clone(&export),
         runtime: runtime.handle().clone(),
+        reloads: Reloads::observed(&metrics),
     });
     let served: Arc<dyn Core> = Arc::clone(&core) as Arc<dyn Core>;
     let server = runtime.spawn(async move {

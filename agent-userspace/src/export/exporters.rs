@@ -1,6 +1,7 @@
 //! All signals together: started, asked how far they are, waited for, stopped.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -16,6 +17,7 @@ use super::payload::Origin;
 use super::sender::{Sender, SenderError};
 use super::settings::{ExportSettings, Signal};
 use super::worker::{Progress, Worker};
+use crate::metrics::Registry;
 use crate::trail::{Cursor, Identity, TrailError};
 
 /// The export cannot start.
@@ -94,13 +96,15 @@ pub struct Exporters {
 
 impl Exporters {
     /// Starts a worker for each signal of each target. `durable` is
-    /// [`Trail::subscribe_synced`](crate::trail::Trail::subscribe_synced): nothing beyond it is sent.
+    /// [`Trail::subscribe_synced`](crate::trail::Trail::subscribe_synced): nothing beyond it is sent. What the
+    /// daemon's `own` metrics say goes with the sums over the trail.
     pub fn start(
         runtime: &Handle,
         state_dir: &Path,
         settings: &ExportSettings,
         durable: watch::Receiver<u64>,
         resource: Vec<KeyValue>,
+        own: &Arc<Registry>,
     ) -> Result<Self, StartError> {
         let _inside = runtime.enter();
         let identity = Identity::read(state_dir)?.ok_or_else(|| StartError::NoTrail(state_dir.to_owned()))?;
@@ -123,6 +127,7 @@ impl Exporters {
                 identity: identity.clone(),
                 sender: Sender::new(signal)?,
                 origin: origin.clone(),
+                own: Arc::clone(own),
                 backoff: target.backoff,
                 metrics_interval: settings.metrics_interval.0,
                 durable: durable.clone(),

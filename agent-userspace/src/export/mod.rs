@@ -39,3 +39,4 @@ pub use settings::{
     Compression, DEFAULT_TIMEOUT, ExportSettings, MetricsInterval, NoEndpoint, Protocol, STANDARD_TARGET,
     SettingsError, Signal, SignalSettings, TargetSettings,
 };
+pub(crate) use value::attribute;

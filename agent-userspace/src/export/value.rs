@@ -4,12 +4,12 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, Key
 use serde_json::Value;
 
 /// An attribute.
-pub(super) fn attribute(key: &str, value: impl Into<Attribute>) -> KeyValue {
+pub(crate) fn attribute(key: &str, value: impl Into<Attribute>) -> KeyValue {
     KeyValue { key: key.to_owned(), value: Some(AnyValue { value: value.into().0 }), ..KeyValue::default() }
 }
 
 /// What an attribute may hold.
-pub(super) struct Attribute(Option<any_value::Value>);
+pub(crate) struct Attribute(Option<any_value::Value>);
 
 impl From<&str> for Attribute {
     fn from(text: &str) -> Self {

@@ -3,6 +3,7 @@
 //! It waits for ever rather than lose anything; whatever it waits for, no other signal waits with it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -16,6 +17,7 @@ use super::payload::{Origin, Payload};
 use super::sender::Sender;
 use super::settings::Signal;
 use crate::entry::{Entry, Timestamp};
+use crate::metrics::Registry;
 use crate::trail::{Identity, Position, TrailError, TrailReader};
 
 /// Receivers take 4 MiB by default, and some that are meant for tests 1 MiB: less than that reaches all of them.
@@ -44,6 +46,8 @@ pub(super) struct Worker {
     pub(super) identity: Identity,
     pub(super) sender: Sender,
     pub(super) origin: Origin,
+    /// What the daemon tells of itself, beside the sums over the trail.
+    pub(super) own: Arc<Registry>,
     pub(super) backoff: Backoff,
     pub(super) metrics_interval: Duration,
     /// The last seq that is durable.
@@ -137,7 +141,8 @@ impl Running {
                 tokio::time::sleep(self.worker.backoff.first).await;
             }
             let totals = self.worker.saved.totals.clone().unwrap_or_default();
-            let metrics = metrics::metrics(&totals, self.worker.identity.created, Timestamp::now());
+            let mut metrics = metrics::metrics(&totals, self.worker.identity.created, Timestamp::now());
+            metrics.extend(self.worker.own.metrics());
             if !metrics.is_empty() {
                 let payload = self.worker.origin.metrics(metrics);
                 if let Sent::Stopped = self.send(&payload, false).await {

@@ -20,6 +20,7 @@ use tonic::Code;
 use self::receiver::{Answer, Receiver, text};
 use super::{Backoff, ExportSettings, Exporters, Signal, host_resource, ids};
 use crate::entry::{Delegator, Draft, Gap, Principal, ProcessRef, SessionId, Timestamp, Verdict};
+use crate::metrics::Registry;
 use crate::trail::{Trail, TrailOptions};
 
 const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
@@ -39,7 +40,15 @@ fn settings(address: SocketAddr, protocol: &str, more: &[(&str, &str)]) -> Expor
 }
 
 fn start(state: &Path, trail: &Trail, settings: &ExportSettings) -> Exporters {
-    Exporters::start(&Handle::current(), state, settings, trail.subscribe_synced(), host_resource()).unwrap()
+    Exporters::start(
+        &Handle::current(),
+        state,
+        settings,
+        trail.subscribe_synced(),
+        host_resource(),
+        &Registry::default().into(),
+    )
+    .unwrap()
 }
 
 fn open(state: &Path) -> Trail {

@@ -1,0 +1,103 @@
+//! The one table of the daemon's own metrics: name, kind, unit, labels, and what it says.
+
+/// How a metric behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows, from the daemon's start on.
+    Counter,
+    /// It is what it is now.
+    Gauge,
+    /// How many fell below which bound, from the daemon's start on.
+    Histogram,
+}
+
+/// A metric.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Instrument {
+    /// OpenTelemetry's name; Prometheus' follows from it.
+    pub name: &'static str,
+    /// How it behaves.
+    pub kind: Kind,
+    /// As UCUM has it: `s`, `By`, `1`, or what is counted in braces.
+    pub unit: &'static str,
+    /// The attributes that tell its series apart, each with a bounded number of values.
+    pub labels: &'static [&'static str],
+    /// What it says, in a sentence.
+    pub help: &'static str,
+}
+
+macro_rules! instruments {
+    ($($(#[$doc:meta])* $ident:ident = $kind:ident $name:literal $unit:literal [$($label:literal),*] $help:literal;)*) => {
+        $($(#[$doc])* pub static $ident: Instrument = Instrument {
+            name: $name,
+            kind: Kind::$kind,
+            unit: $unit,
+            labels: &[$($label),*],
+            help: $help,
+        };)*
+
+        /// All of them.
+        pub static ALL: &[&Instrument] = &[$(&$ident),*];
+    };
+}
+
+instruments! {
+    /// The program that runs.
+    BUILD_INFO = Gauge "bailiwick.build.info" "" ["service.version"]
+        "1, with the version of the program that runs";
+    /// Processor time.
+    CPU_TIME = Counter "process.cpu.time" "s" ["cpu.mode"]
+        "Processor time that the daemon used, in its own code (user) and in the kernel (system)";
+    /// Memory in use.
+    MEMORY_USAGE = Gauge "process.memory.usage" "By" []
+        "Physical memory that the daemon holds";
+    /// Memory mapped.
+    MEMORY_VIRTUAL = Gauge "process.memory.virtual" "By" []
+        "Memory that the daemon has mapped";
+    /// Threads.
+    THREAD_COUNT = Gauge "process.thread.count" "{thread}" []
+        "The daemon's threads";
+    /// Descriptors.
+    FILE_DESCRIPTOR_COUNT = Gauge "process.unix.file_descriptor.count" "{file_descriptor}" []
+        "The daemon's open file descriptors";
+    /// Since the start.
+    UPTIME = Gauge "process.uptime" "s" []
+        "Time since the daemon started";
+    /// Configurations read again.
+    CONFIG_RELOADS = Counter "bailiwick.config.reloads" "{reload}" ["bailiwick.outcome"]
+        "Configurations that were read again, and whether they came into force (ok) or not (failed)";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ALL, Kind};
+
+    #[test]
+    fn the_page_of_metrics_names_every_one_with_its_labels() {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md"));
+        let page = page.unwrap_or_default();
+        for instrument in ALL {
+            let row = page.lines().find(|line| line.starts_with(&format!("| `{}` |", instrument.name)));
+            assert!(row.is_some(), "docs/metrics.md has no row for `{}`", instrument.name);
+            for label in instrument.labels {
+                let named = row.is_some_and(|row| row.contains(&format!("`{label}`")));
+                assert!(named, "docs/metrics.md: the row of `{}` does not name `{label}`", instrument.name);
+            }
+        }
+        for line in page.lines().filter(|line| line.starts_with("| `")) {
+            let known = ALL.iter().any(|instrument| line.starts_with(&format!("| `{}` |", instrument.name)));
+            assert!(known, "docs/metrics.md tells of what is not there: {line}");
+        }
+    }
+
+    #[test]
+    fn no_metric_is_named_twice_and_no_counter_for_its_total() {
+        let mut names: Vec<_> = ALL.iter().map(|instrument| instrument.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ALL.len());
+        for instrument in ALL {
+            assert!(instrument.kind != Kind::Counter || !instrument.name.ends_with("total"), "{}", instrument.name);
+        }
+    }
+}
