@@ -23,7 +23,8 @@ wire! {
         pub target_start_boot_ns: u64,
         /// The session of that process; 0 for none.
         pub target_session: u64,
-        /// The call's place in [`CALLS`], from 1; 0 where it was seen by another hook.
+        /// The call's place in [`CALLS`], from 1; of an operation of an io_uring that of the call that does the same; 0 where
+        /// it was seen by another hook.
         pub call: u32,
         /// Why it failed, as a positive errno; 0 where it succeeded.
         pub errno: u32,

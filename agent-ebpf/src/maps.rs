@@ -88,6 +88,22 @@ pub static OWNERS: HashMap<u64, Owner> = HashMap::with_max_entries(65_536, 0);
 #[map]
 pub static URING_SENDS: LruHashMap<u64, Address> = LruHashMap::with_max_entries(4_096, 0);
 
+/// What operations of an io_uring are to do by a path, by their requests: records in the making, from the submission to the
+/// completion. A full table evicts nothing: what finds no room is told of without its result.
+#[map]
+pub static URING_KEPT: HashMap<u64, [u8; 1_024]> = HashMap::with_max_entries(4_096, 0);
+
+/// The same, of those that are longer.
+#[map]
+pub static URING_KEPT_LONG: HashMap<u64, [u8; LONGEST_KEPT]> = HashMap::with_max_entries(128, 0);
+
+/// The longest record that is kept: two paths and the directories that they start from.
+pub const LONGEST_KEPT: usize = 16_640;
+
+/// Requests that were told of when they were submitted, since only a failure has a completion.
+#[map]
+pub static URING_SILENT: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4_096, 0);
+
 /// What each session has put into a ring that is filling up. A full table forgets the one that was quiet for longest.
 #[map]
 pub static SHARES: LruHashMap<u64, Share> = LruHashMap::with_max_entries(4_096, 0);

@@ -19,7 +19,7 @@ use crate::kernel::Unreadable;
 use crate::kernel::hash::hash_of_string;
 use crate::kernel::path::Resolved;
 use crate::kernel::task::Who;
-use crate::maps::{BULK, EMITTED, LOST, PATH_BYTES, SHARES, Scratch, State, WEIGHTY, fetch_add};
+use crate::maps::{BULK, EMITTED, LOST, PATH_BYTES, RECORD_BYTES, SHARES, Scratch, State, WEIGHTY, fetch_add};
 
 /// Wake the daemon when this many bytes wait: it polls as well, so that no record waits long. Waking it for each record
 /// would cost more than all else.
@@ -116,8 +116,9 @@ impl Builder {
         (record, body)
     }
 
+    /// Its header.
     #[inline(always)]
-    fn header(&mut self) -> &mut RecordHeader {
+    pub fn header(&mut self) -> &mut RecordHeader {
         // SAFETY: the record begins with a header.
         unsafe { &mut *core::ptr::addr_of_mut!((*self.scratch).record).cast::<RecordHeader>() }
     }
@@ -127,6 +128,38 @@ impl Builder {
         let offset = (black_box(offset) & FURTHEST) as usize;
         // SAFETY: FURTHEST lies within the record's buffer.
         unsafe { core::ptr::addr_of_mut!((*self.scratch).record).cast::<u8>().add(offset) }
+    }
+
+    /// Begins with a record that was put together before, as long as its place.
+    #[inline(always)]
+    pub fn restore<const N: usize>(scratch: *mut Scratch, kept: &[u8; N]) -> Result<Self, Unreadable> {
+        const { assert!(N <= RECORD_BYTES) };
+        // SAFETY: the buffer has room for it, as just asserted.
+        let failed = unsafe {
+            let record = core::ptr::addr_of_mut!((*scratch).record);
+            bpf_probe_read_kernel(record.cast(), N as u32, kept.as_ptr().cast())
+        };
+        if failed == 0 { Ok(Self { scratch }) } else { Err(Unreadable) }
+    }
+
+    /// The record so far, in a place of its own size, where it fits into that.
+    #[inline(always)]
+    pub fn whole<const N: usize>(&mut self) -> Option<&[u8; N]> {
+        const { assert!(N <= RECORD_BYTES) };
+        if self.header().len_bytes > N as u32 {
+            return None;
+        }
+        // SAFETY: the record's buffer is a map's value and longer than that, as just asserted.
+        Some(unsafe { &*core::ptr::addr_of!((*self.scratch).record).cast() })
+    }
+
+    /// The body, which is a `B`: the kind of the record says so.
+    #[inline(always)]
+    pub fn body<B: Copy>(&mut self) -> &'static mut B {
+        // SAFETY: as for `begin`.
+        unsafe {
+            &mut *core::ptr::addr_of_mut!((*self.scratch).record).cast::<u8>().add(size_of::<RecordHeader>()).cast()
+        }
     }
 
     /// The place that the next string's bytes would have.

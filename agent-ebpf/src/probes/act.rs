@@ -2,7 +2,7 @@
 //!
 //! Hook: `tp_btf/sys_exit` of the calls that the table gives to `Route::Act`. An argument that is a descriptor is resolved
 //! to its object. What is done by a path has left no object by then: the path is as given, beside the resolved directory
-//! that it starts from; another thread may have changed it during the call. Misses the same done through io_uring.
+//! that it starts from; another thread may have changed it during the call. Misses what io_uring does.
 
 use agent_common::call::{ABSENT, ACT_OBJECT, Act, CWD, Call as SystemCall, PathArgument};
 use agent_common::{RecordKind, StringTag};
@@ -27,14 +27,7 @@ pub fn act(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadable> {
     if shape.object != ABSENT
         && let Ok(file) = call.file(call.argument(shape.object))
     {
-        let object = OpenFile::read(file)?;
-        body.inode = object.inode;
-        body.device = object.device;
-        body.flags = object.flags;
-        body.access = object.access;
-        body.has = ACT_OBJECT;
-        let path = resolve(object.place, scratch)?;
-        record.path(StringTag::Path, &path)?;
+        add_object(&mut record, body, scratch, file)?;
     }
     let [first, second] = shape.paths;
     add_path(&mut record, call, scratch, first)?;
@@ -69,6 +62,19 @@ pub fn begin_act(call: &Call, kind: u16, scratch: *mut Scratch) -> (Builder, &'s
     body.has = 0;
     body.reserved = 0;
     (record, body)
+}
+
+/// Says which file it was done to, by its descriptor.
+#[inline(always)]
+pub fn add_object(record: &mut Builder, body: &mut Act, scratch: *mut Scratch, file: u64) -> Result<(), Unreadable> {
+    let object = OpenFile::read(file)?;
+    body.inode = object.inode;
+    body.device = object.device;
+    body.flags = object.flags;
+    body.access = object.access;
+    body.has = ACT_OBJECT;
+    let path = resolve(object.place, scratch)?;
+    record.path(StringTag::Path, &path)
 }
 
 #[inline(always)]

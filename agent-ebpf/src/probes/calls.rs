@@ -2,7 +2,7 @@
 //!
 //! Hook: `tp_btf/sys_exit`, one for all: the number and the arguments still stand in the registers, the result is known,
 //! and what was opened or connected is there to be asked. It taxes every call of every process on the host, so it is
-//! attached only while a session lives. Sees 64-bit and 32-bit calls. Misses what leaves no system call: io_uring.
+//! attached only while a session lives. Sees 64-bit and 32-bit calls. Misses what leaves no system call: what io_uring does.
 //!
 //! The hook itself only turns away: by the number, then by membership. What is left goes to the program that handles the
 //! call ([`Route`]), each verified on its own; they share the hook's guard against recursion, and so its working memory.
@@ -97,16 +97,7 @@ impl Call {
     /// The errno; 0 for a call that succeeded.
     #[inline(always)]
     pub fn errno(&self) -> u32 {
-        const EINTR: u32 = 4;
-        // ERESTARTSYS to ERESTART_RESTARTBLOCK: what the kernel calls a call that a signal interrupted.
-        const RESTARTS: core::ops::RangeInclusive<i64> = -516..=-512;
-        if self.result >= 0 {
-            0
-        } else if RESTARTS.contains(&self.result) {
-            EINTR
-        } else {
-            -self.result as u32
-        }
+        errno_of(self.result)
     }
 
     /// The header of a record about this call.
@@ -186,6 +177,21 @@ impl Call {
             let fs: *const core::ffi::c_void = field(self.task, &TASK_FS);
             Place { mnt: field(fs, &FS_PWD_MNT), dentry: field(fs, &FS_PWD_DENTRY) }
         }))
+    }
+}
+
+/// The errno that a result means; 0 for one of success.
+#[inline(always)]
+pub fn errno_of(result: i64) -> u32 {
+    const EINTR: u32 = 4;
+    // ERESTARTSYS to ERESTART_RESTARTBLOCK: what the kernel calls a call that a signal interrupted.
+    const RESTARTS: core::ops::RangeInclusive<i64> = -516..=-512;
+    if result >= 0 {
+        0
+    } else if RESTARTS.contains(&result) {
+        EINTR
+    } else {
+        -result as u32
     }
 }
 

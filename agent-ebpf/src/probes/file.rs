@@ -2,8 +2,8 @@
 //!
 //! Hook: `tp_btf/sys_exit` of `open`, `openat`, `openat2`, `creat` and `open_by_handle_at`. One that succeeded is resolved
 //! from the descriptor it returned, through every mount: the file really opened, whatever the path argument said. One that
-//! failed left no object: its path is as given, beside the directory it starts from. Misses opens by io_uring; a descriptor
-//! that another thread replaces between its making and the exit of the call is seen as its replacement.
+//! failed left no object: its path is as given, beside the directory it starts from. Misses what io_uring does; a descriptor that
+//! another thread replaces between its making and the exit of the call is seen as its replacement.
 
 use core::ptr::addr_of_mut;
 
@@ -27,7 +27,7 @@ use crate::kernel::path::{Place, Resolved, is_bound, is_internal, is_nameless, r
 use crate::kernel::task::Who;
 use crate::kernel::{Unreadable, field, read};
 use crate::maps::{FOLDED, Scratch, fetch_add};
-use crate::record::{BPF_NOEXIST, Builder, Urgency, count_lost};
+use crate::record::{BPF_NOEXIST, Builder, Given, Urgency, count_lost};
 
 /// The flags in a `struct open_how`; 0 where it cannot be read.
 #[inline(always)]
@@ -47,7 +47,7 @@ pub fn open_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadable> {
     const BY_HANDLE: u32 = SystemCall::place_of("open_by_handle_at");
     const O_CREAT_WRONLY: u64 = 0o101;
     if call.result >= 0 {
-        return tell_open(call, call.result as u64, scratch);
+        return tell_open(call, call.file(call.result as u64)?, scratch);
     }
     let (mut record, open) = begin(call, RecordKind::Open, scratch);
     let [first, second, third, ..] = call.arguments;
@@ -60,13 +60,18 @@ pub fn open_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadable> {
     };
     open.key.errno = call.errno();
     open.key.access = access_of_flags(flags);
-    failed(&mut record, open, call, scratch, directory_fd, name)
+    let given = record.user_string(StringTag::Given, name);
+    name_as_given(&mut record, open, call, scratch, directory_fd, &given)?;
+    if let Some(fold) = count(open) {
+        announce(&mut record, fold, open);
+    }
+    Ok(())
 }
 
-/// An open that made this descriptor.
+/// An open that this file came of.
 #[inline(always)]
-pub fn tell_open(call: &Call, fd: u64, scratch: *mut Scratch) -> Result<(), Unreadable> {
-    tell(call, RecordKind::Open, call.file(fd)?, scratch)
+pub fn tell_open(call: &Call, file: u64, scratch: *mut Scratch) -> Result<(), Unreadable> {
+    tell(call, RecordKind::Open, file, scratch)
 }
 
 /// A file that was mapped, at the exit of the call: to be executed, or so that writing reaches it.
@@ -254,7 +259,7 @@ pub fn received(call: &Call, fd: u64, scratch: *mut Scratch) -> Result<(), Unrea
 
 /// Begins a record of what is folded.
 #[inline(always)]
-fn begin(call: &Call, kind: RecordKind, scratch: *mut Scratch) -> (Builder, &'static mut Open) {
+pub fn begin(call: &Call, kind: RecordKind, scratch: *mut Scratch) -> (Builder, &'static mut Open) {
     let (record, open) = Builder::begin::<Open>(scratch, call.header(kind));
     begin_key(call, kind, open);
     (record, open)
@@ -358,7 +363,7 @@ fn access_of_mode(mode: u32) -> u32 {
 
 /// The flags of an open that failed as access.
 #[inline(always)]
-fn access_of_flags(flags: u64) -> u32 {
+pub fn access_of_flags(flags: u64) -> u32 {
     const O_ACCMODE: u64 = 3;
     const O_PATH: u64 = 0o10_000_000;
     if flags & O_PATH != 0 {
@@ -398,17 +403,18 @@ fn name_file(open: &mut Open, file: u64, scratch: *mut Scratch) -> Result<Resolv
     Ok(path)
 }
 
+/// Says in the body which file was asked for, where there is none: by what was given, which stands in the record, and the
+/// directory that it starts from.
 #[inline(always)]
-fn failed(
+pub fn name_as_given(
     record: &mut Builder,
     open: &mut Open,
     call: &Call,
     scratch: *mut Scratch,
     directory_fd: u64,
-    name: u64,
+    given: &Given,
 ) -> Result<(), Unreadable> {
-    let given = record.user_string(StringTag::Given, name);
-    let given_hash = record.hash_of(&given)?;
+    let given_hash = record.hash_of(given)?;
     open.key.inode = 0;
     open.key.device = 0;
     open.key.path_hash = given_hash;
@@ -421,8 +427,6 @@ fn failed(
         hash.word(given_hash);
         open.key.path_hash = hash.finish();
     }
-    let Some(fold) = count(open) else { return Ok(()) };
-    announce(record, fold, open);
     Ok(())
 }
 

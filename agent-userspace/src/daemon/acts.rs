@@ -31,6 +31,11 @@ impl Pipeline {
         let Some(mut compose) = self.compose(session, head, time, event_of(act.kind)) else { return };
         let mut places: Vec<Place> =
             act.names.iter().map(|named| place_of(head.process.tgid, named, last_name(act))).collect();
+        if let Some(call) = act.call
+            && !head.io_uring
+        {
+            compose.set("bailiwick.syscall", call.name);
+        }
         compose.act(act);
         compose.places(act.kind, &places);
         if let Some(object) = &act.object {
@@ -112,9 +117,6 @@ fn last_name(act: &Act) -> LastName {
 impl Compose {
     /// What an act says, but for its paths.
     fn act(&mut self, act: &Act) {
-        if let Some(call) = act.call {
-            self.set("bailiwick.syscall", call.name);
-        }
         self.error(act.errno);
         if let Some(target) = &act.target {
             self.set("bailiwick.target.tgid", target.tgid);

@@ -6,7 +6,7 @@ use crate::decode::{Head, Open};
 use crate::entry::Timestamp;
 
 /// The operations by number: `enum io_uring_op`.
-const OPERATIONS: [&str; 61] = [
+const OPERATIONS: [&str; 63] = [
     "NOP",
     "READV",
     "WRITEV",
@@ -68,6 +68,8 @@ const OPERATIONS: [&str; 61] = [
     "RECV_ZC",
     "EPOLL_WAIT",
     "READV_FIXED",
+    "WRITEV_FIXED",
+    "PIPE",
 ];
 
 impl Pipeline {

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use btf_rs::{Btf, Type};
 
-/// The sensor's global, and the field whose offset it wants: a structure, then members, anonymous ones passed through.
+/// The sensor's global, and the field whose offset it wants: a structure, then members, anonymous ones passed through. Of
+/// several the first that is there; an empty one at the end: [`ABSENT`] where none is, of what later kernels alone have.
 const FIELDS: &[(&str, &str)] = &[
     ("BPRM_FILE", "linux_binprm.file"),
     ("BPRM_FILENAME", "linux_binprm.filename"),
@@ -36,12 +37,17 @@ const FIELDS: &[(&str, &str)] = &[
     ("INODE_INO", "inode.i_ino"),
     ("INODE_MODE", "inode.i_mode"),
     ("INODE_SB", "inode.i_sb"),
+    ("IO_ACCEPT_SLOT", "io_accept.file_slot"),
     ("IO_ASYNC_DATA", "io_kiocb.async_data"),
     ("IO_ASYNC_MSG", "io_async_msghdr.msg"),
     ("IO_CMD", "io_kiocb.cmd"),
     ("IO_CONNECT_ADDR", "io_connect.addr"),
+    ("IO_CONTEXT", "io_kiocb.ctx"),
     ("IO_FILE", "io_kiocb.file"),
+    ("IO_FIXED_FILES", "io_ring_ctx.file_table.data.nodes|io_ring_ctx.file_table.files"),
     ("IO_FLAGS", "io_kiocb.flags"),
+    ("IO_FTRUNCATE_LEN", "io_ftrunc.len|"),
+    ("IO_LINK_FLAGS", "io_link.flags"),
     ("IO_LINK_NEW", "io_link.newpath"),
     ("IO_LINK_NEW_DFD", "io_link.new_dfd"),
     ("IO_LINK_OLD", "io_link.oldpath"),
@@ -49,14 +55,30 @@ const FIELDS: &[(&str, &str)] = &[
     ("IO_MKDIR_DFD", "io_mkdir.dfd"),
     ("IO_MKDIR_NAME", "io_mkdir.filename"),
     ("IO_MSG", "io_sr_msg.umsg"),
+    ("IO_NODE_FILE", "io_rsrc_node.file_ptr|"),
     ("IO_OPCODE", "io_kiocb.opcode"),
+    ("IO_OPEN_DFD", "io_open.dfd"),
+    ("IO_OPEN_FLAGS", "io_open.how.flags"),
+    ("IO_OPEN_NAME", "io_open.filename"),
+    ("IO_OPEN_SLOT", "io_open.file_slot"),
     ("IO_RENAME_NEW", "io_rename.newpath"),
     ("IO_RENAME_NEW_DFD", "io_rename.new_dfd"),
     ("IO_RENAME_OLD", "io_rename.oldpath"),
     ("IO_RENAME_OLD_DFD", "io_rename.old_dfd"),
+    ("IO_SOCKET_DOMAIN", "io_socket.domain"),
+    ("IO_SOCKET_PROTOCOL", "io_socket.protocol"),
+    ("IO_SOCKET_TYPE", "io_socket.type"),
+    ("IO_SPLICE_FLAGS", "io_splice.flags"),
+    ("IO_SPLICE_IN", "io_splice.splice_fd_in"),
+    ("IO_SYNC_LEN", "io_sync.len"),
+    ("IO_SYNC_MODE", "io_sync.mode"),
+    ("IO_SYNC_OFF", "io_sync.off"),
     ("IO_UNLINK_DFD", "io_unlink.dfd"),
     ("IO_UNLINK_FLAGS", "io_unlink.flags"),
     ("IO_UNLINK_NAME", "io_unlink.filename"),
+    ("IO_USER_DATA", "io_kiocb.cqe.user_data"),
+    ("IO_XATTR_NAME", "io_xattr.ctx.kname"),
+    ("IO_XATTR_PATH", "io_xattr.filename"),
     ("MM_ARG_END", "mm_struct.arg_end"),
     ("MM_ARG_START", "mm_struct.arg_start"),
     ("MM_ENV_END", "mm_struct.env_end"),
@@ -131,6 +153,9 @@ const FIELDS: &[(&str, &str)] = &[
     ("VMA_FLAGS", "vm_area_struct.vm_flags"),
 ];
 
+/// In the place of an offset: this kernel has no such field. The sensor knows it by the same number.
+const ABSENT: u64 = u64::MAX;
+
 /// Structures nest no deeper than this.
 const MOST_DEPTH: u32 = 16;
 
@@ -193,7 +218,9 @@ impl Offsets {
     /// The BTF lacks a field.
     pub fn of(btf: &Btf) -> Result<Self, BtfError> {
         let one = |&(global, field): &(&'static str, &'static str)| {
-            let bits = offset_bits(btf, field).ok_or(BtfError::NoField { global, field })?;
+            let mut ways = field.split('|');
+            let found = ways.find_map(|way| if way.is_empty() { Some(None) } else { offset_bits(btf, way).map(Some) });
+            let Some(bits) = found.ok_or(BtfError::NoField { global, field })? else { return Ok((global, ABSENT)) };
             if bits.is_multiple_of(8) { Ok((global, bits / 8)) } else { Err(BtfError::NotAligned { field }) }
         };
         FIELDS.iter().map(one).collect::<Result<_, _>>().map(Self)

@@ -2,7 +2,7 @@
 //!
 //! Hook: `tp_btf/sys_exit` of the calls on sockets (and of `socketcall`, in 32-bit calls). The remote address is the
 //! socket's own where the call succeeded or is under way; where it failed the socket holds none any more, and it is as
-//! given; so is that of a datagram, which no socket keeps. Misses the same done through io_uring.
+//! given; so is that of a datagram, which no socket keeps. Misses what io_uring does.
 //!
 //! - `messages`: `sendmsg`, `recvmsg` and their like: addresses and descriptors in messages.
 //! - `unix`: Unix sockets, with the process at the other end.
@@ -114,7 +114,7 @@ fn narrow_arguments(address: u64) -> Result<[u64; 6], Unreadable> {
 
 /// A socket was made: told of where it is one that goes around the usual ways.
 #[inline(always)]
-fn made(call: &Call, scratch: *mut Scratch, domain: u64, kind: u64, protocol: u64) -> Result<(), Unreadable> {
+pub fn made(call: &Call, scratch: *mut Scratch, domain: u64, kind: u64, protocol: u64) -> Result<(), Unreadable> {
     const TYPE_MASK: u64 = 0xf;
     let (family, socket_type) = (domain as u16, (kind & TYPE_MASK) as u16);
     let kind = match family {

@@ -1,40 +1,46 @@
 //! io_uring: every operation, and what it does.
 //!
 //! Hooks: `tp_btf/io_uring_submit_req`, when an operation has been taken in and nothing of it has been done, and
-//! `tp_btf/io_uring_complete`, when its result is known. What makes a descriptor, or has one, is resolved at completion,
-//! from the kernel's own objects. What is done by a path is told of when it is submitted: the path stands in the kernel's
-//! own copy by then, which no thread can change, and is gone at completion. An operation that asks for no completion where
-//! it succeeds is told of when it is submitted, and once more if it fails; what it does beyond names is a gap, for nothing
-//! tells of its end. So is one whose completion found no room (`tp_btf/io_uring_cqe_overflow`). Worker and poll threads raise no fork event and
-//! carry no membership: theirs is their process's. The address that something is sent to is the kernel's copy of it, kept
-//! from the submission to the completion. Misses opens into the table of fixed files, which make no descriptor, and
-//! whether what was done by a path succeeded: that stands with the operation.
+//! `tp_btf/io_uring_complete`, when its result is known. What makes a file, or has one, is resolved at completion, from the
+//! kernel's own objects, be it a descriptor or in the ring's table of fixed files. What is given in words is kept from the
+//! submission on: it stands in the kernel's own copy by then, which no thread can change, and is gone at completion. An
+//! operation that asks for no completion where it succeeds is told of when it is submitted, and once more if it fails; what
+//! it does beyond names is a gap, for nothing tells of its end. So is one whose completion found no room
+//! (`tp_btf/io_uring_cqe_overflow`). Worker and poll threads raise no fork event and carry no membership: theirs is their
+//! process's. Misses what is refused when it is taken in, of which there is the operation alone.
+//!
+//! - `kept`: records between submission and completion.
+//! - `names`: what is done by a path.
+
+mod kept;
+mod names;
 
 use core::ffi::c_void;
 
-use agent_common::call::Act;
+use agent_common::RecordKind;
+use agent_common::StringTag;
+use agent_common::call::Call as SystemCall;
 use agent_common::file::{ACCESS_READ, ACCESS_WRITE, Open};
 use agent_common::maps::{LOSS_READ, LOSS_UNTOLD};
 use agent_common::record::FLAG_IO_URING;
-use agent_common::{RecordKind, StringTag};
 use aya_ebpf::bindings::task_struct;
 use aya_ebpf::helpers::bpf_get_current_task_btf;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
-use super::act::begin_act;
+use super::act::{add_object, begin_act};
 use super::calls::Call;
 use super::file::{OpenFile, announce, begin_key, count, tell_open, transferred};
-use super::network::{Address, connected, send, sent_to, sock_of, tell_socket};
+use super::network::{Address, connected, made, send, sent_to, sock_of, tell_socket};
 use crate::kernel::hash::Hash;
 use crate::kernel::offsets::{
-    CQE_RES, FILENAME_NAME, IO_ASYNC_DATA, IO_ASYNC_MSG, IO_CMD, IO_CONNECT_ADDR, IO_FILE, IO_FLAGS, IO_LINK_NEW,
-    IO_LINK_NEW_DFD, IO_LINK_OLD, IO_LINK_OLD_DFD, IO_MKDIR_DFD, IO_MKDIR_NAME, IO_MSG, IO_OPCODE, IO_RENAME_NEW,
-    IO_RENAME_NEW_DFD, IO_RENAME_OLD, IO_RENAME_OLD_DFD, IO_UNLINK_DFD, IO_UNLINK_FLAGS, IO_UNLINK_NAME, MSGHDR_NAME,
-    MSGHDR_NAMELEN, TASK_GROUP_LEADER,
+    CQE_RES, IO_ACCEPT_SLOT, IO_ASYNC_DATA, IO_ASYNC_MSG, IO_CMD, IO_CONNECT_ADDR, IO_CONTEXT, IO_FILE, IO_FIXED_FILES,
+    IO_FLAGS, IO_FTRUNCATE_LEN, IO_MSG, IO_NODE_FILE, IO_OPCODE, IO_OPEN_SLOT, IO_SOCKET_DOMAIN, IO_SOCKET_PROTOCOL,
+    IO_SOCKET_TYPE, IO_SPLICE_FLAGS, IO_SPLICE_IN, IO_SYNC_LEN, IO_SYNC_MODE, IO_SYNC_OFF, MSGHDR_NAME, MSGHDR_NAMELEN,
+    TASK_GROUP_LEADER,
 };
 use crate::kernel::path::resolve;
-use crate::kernel::{Unreadable, field, read};
+use crate::kernel::{Unreadable, field, read, read_at};
 use crate::maps::{SCRATCH_URING, Scratch, URING_SENDS};
 use crate::member;
 use crate::record::{Builder, Urgency, count_lost};
@@ -47,20 +53,28 @@ const WRITE_FIXED: u8 = 5;
 const SENDMSG: u8 = 9;
 const ACCEPT: u8 = 13;
 const CONNECT: u8 = 16;
+const FALLOCATE: u8 = 17;
 const OPENAT: u8 = 18;
 const READ: u8 = 22;
 const WRITE: u8 = 23;
 const SEND: u8 = 26;
 const OPENAT2: u8 = 28;
+const SPLICE: u8 = 30;
 const RENAMEAT: u8 = 35;
 const UNLINKAT: u8 = 36;
 const MKDIRAT: u8 = 37;
 const SYMLINKAT: u8 = 38;
 const LINKAT: u8 = 39;
+const FSETXATTR: u8 = 41;
+const SETXATTR: u8 = 42;
+const SOCKET: u8 = 45;
 const SEND_ZC: u8 = 47;
 const SENDMSG_ZC: u8 = 48;
+const FTRUNCATE: u8 = 55;
 const BIND: u8 = 56;
 const LISTEN: u8 = 57;
+const READV_FIXED: u8 = 60;
+const WRITEV_FIXED: u8 = 61;
 
 /// The operation as a call of the process that submitted it; `None` where that is in no session.
 #[inline(always)]
@@ -81,26 +95,19 @@ fn call(result: i64) -> Option<Call> {
 #[btf_tracepoint(function = "io_uring_submit_req")]
 pub fn on_uring_submit(ctx: BtfTracePointContext) -> i32 {
     let request: u64 = ctx.arg(0);
-    let Some(call) = call(0) else { return 0 };
+    let Some(mut call) = call(0) else { return 0 };
     let Some(scratch) = SCRATCH_URING.get_ptr_mut(0) else { return 0 };
     let Ok(opcode) = read::<u8>(request, &IO_OPCODE) else { return 0 };
     if is_send(opcode) {
         remember_address(request);
     }
-    if is_silent(request) {
+    let is_silent = is_silent(request);
+    if is_silent {
         silent(&call, scratch, request, opcode);
     }
-    let command = request + IO_CMD.load();
-    let kind = match opcode {
-        UNLINKAT if removes_directory(command) => RecordKind::Rmdir,
-        UNLINKAT => RecordKind::Unlink,
-        RENAMEAT => RecordKind::Rename,
-        LINKAT => RecordKind::Link,
-        SYMLINKAT => RecordKind::Symlink,
-        MKDIRAT => RecordKind::Mkdir,
-        _ => return 0,
-    };
-    if names(&call, scratch, kind, command).is_err() {
+    if names::submitted(&mut call, scratch, request, opcode, is_silent).is_err()
+        && let Some(kind) = names::kind_of(opcode, request)
+    {
         count_lost(call.member.session, kind.to_wire(), LOSS_READ);
     }
     0
@@ -160,20 +167,32 @@ fn sent_from_ring(call: &Call, scratch: *mut Scratch, request: u64, opcode: u8) 
 /// Tells of an operation whose completion will not be seen, and counts what it does as lost.
 #[inline(always)]
 fn silent(call: &Call, scratch: *mut Scratch, request: u64, opcode: u8) {
+    kept::remember_silent(request);
     if submitted(call, scratch, request, opcode).is_err() {
         count_lost(call.member.session, RecordKind::IoUringSubmit.to_wire(), LOSS_READ);
     }
-    let kind = match opcode {
+    if let Some(kind) = kind_at_completion(opcode) {
+        count_lost(call.member.session, kind.to_wire(), LOSS_UNTOLD);
+    }
+}
+
+/// The kind of what is told of an operation from what it leaves; `None` where there is none, or it is told of by its names.
+#[inline(always)]
+fn kind_at_completion(opcode: u8) -> Option<RecordKind> {
+    Some(match opcode {
         OPENAT | OPENAT2 => RecordKind::Open,
         ACCEPT => RecordKind::Accept,
         CONNECT => RecordKind::Connect,
         SEND | SENDMSG | SEND_ZC | SENDMSG_ZC => RecordKind::Send,
-        READV | READ_FIXED | READ | WRITEV | WRITE_FIXED | WRITE => RecordKind::Io,
+        READV | READ_FIXED | READ | WRITEV | WRITE_FIXED | WRITE | READV_FIXED | WRITEV_FIXED | SPLICE => {
+            RecordKind::Io
+        }
         BIND => RecordKind::Bind,
         LISTEN => RecordKind::Listen,
-        _ => return,
-    };
-    count_lost(call.member.session, kind.to_wire(), LOSS_UNTOLD);
+        FTRUNCATE | FALLOCATE => RecordKind::Truncate,
+        FSETXATTR => RecordKind::Xattr,
+        _ => return None,
+    })
 }
 
 /// A completion found no room: of what it ended nothing is known but that it did.
@@ -183,54 +202,6 @@ pub fn on_uring_overflow(_ctx: BtfTracePointContext) -> i32 {
         count_lost(call.member.session, RecordKind::IoUringSubmit.to_wire(), LOSS_UNTOLD);
     }
     0
-}
-
-#[inline(always)]
-fn removes_directory(command: u64) -> bool {
-    const AT_REMOVEDIR: u32 = 0x200;
-    read::<u32>(command, &IO_UNLINK_FLAGS).is_ok_and(|flags| flags & AT_REMOVEDIR != 0)
-}
-
-/// What is done by a path, or by two.
-#[inline(always)]
-fn names(call: &Call, scratch: *mut Scratch, kind: RecordKind, command: u64) -> Result<(), Unreadable> {
-    let (mut record, _body): (Builder, &mut Act) = begin_act(call, kind.to_wire(), scratch);
-    let (first, second) = match kind {
-        RecordKind::Rename => (
-            (read::<u32>(command, &IO_RENAME_OLD_DFD)?, read(command, &IO_RENAME_OLD)?),
-            (read::<u32>(command, &IO_RENAME_NEW_DFD)?, read(command, &IO_RENAME_NEW)?),
-        ),
-        RecordKind::Link => (
-            (read::<u32>(command, &IO_LINK_OLD_DFD)?, read(command, &IO_LINK_OLD)?),
-            (read::<u32>(command, &IO_LINK_NEW_DFD)?, read(command, &IO_LINK_NEW)?),
-        ),
-        RecordKind::Symlink => ((read::<u32>(command, &IO_LINK_NEW_DFD)?, read(command, &IO_LINK_NEW)?), (0, 0)),
-        RecordKind::Mkdir => ((read::<u32>(command, &IO_MKDIR_DFD)?, read(command, &IO_MKDIR_NAME)?), (0, 0)),
-        _ => ((read::<u32>(command, &IO_UNLINK_DFD)?, read(command, &IO_UNLINK_NAME)?), (0, 0)),
-    };
-    add_name(&mut record, call, scratch, first)?;
-    add_name(&mut record, call, scratch, second)?;
-    if kind == RecordKind::Symlink {
-        let target: u64 = read(command, &IO_LINK_OLD)?;
-        record.kernel_string(StringTag::Text, read(target, &FILENAME_NAME)?)?;
-    }
-    record.emit(Urgency::Weighty);
-    Ok(())
-}
-
-/// Adds a path that stands in a `struct filename`; nothing where there is none.
-#[inline(always)]
-fn add_name(
-    record: &mut Builder,
-    call: &Call,
-    scratch: *mut Scratch,
-    (directory, filename): (u32, u64),
-) -> Result<(), Unreadable> {
-    if filename == 0 {
-        return Ok(());
-    }
-    let given = record.kernel_string(StringTag::Given, read(filename, &FILENAME_NAME)?)?;
-    call.add_directory(record, scratch, u64::from(directory), given.first)
 }
 
 /// An operation was completed.
@@ -243,14 +214,17 @@ pub fn on_uring_complete(ctx: BtfTracePointContext) -> i32 {
     }
     // SAFETY: the completion is BTF-typed, and the offset is that of its field.
     let result = i64::from(unsafe { field::<i32, _>(cqe, &CQE_RES) });
-    let Some(call) = call(result) else { return 0 };
-    let Some(scratch) = SCRATCH_URING.get_ptr_mut(0) else { return 0 };
     let Ok(opcode) = read::<u8>(request, &IO_OPCODE) else { return 0 };
+    let call = call(result);
+    let Some(scratch) = SCRATCH_URING.get_ptr_mut(0) else { return 0 };
+    let session = call.as_ref().map_or(0, |call| call.member.session);
+    names::completed(scratch, request, opcode, result, session);
+    let Some(mut call) = call else { return 0 };
     if submitted(&call, scratch, request, opcode).is_err() {
         count_lost(call.member.session, RecordKind::IoUringSubmit.to_wire(), LOSS_READ);
     }
-    if done(&call, scratch, request, opcode).is_err() {
-        let kind = if matches!(opcode, OPENAT | OPENAT2) { RecordKind::Open } else { RecordKind::Connect };
+    if done(&mut call, scratch, request, opcode).is_err() {
+        let kind = kind_at_completion(opcode).unwrap_or(RecordKind::IoUringSubmit);
         count_lost(call.member.session, kind.to_wire(), LOSS_READ);
     }
     0
@@ -258,26 +232,114 @@ pub fn on_uring_complete(ctx: BtfTracePointContext) -> i32 {
 
 /// The same as by a system call.
 #[inline(always)]
-fn done(call: &Call, scratch: *mut Scratch, request: u64, opcode: u8) -> Result<(), Unreadable> {
+fn done(call: &mut Call, scratch: *mut Scratch, request: u64, opcode: u8) -> Result<(), Unreadable> {
     let command = request + IO_CMD.load();
     match opcode {
-        OPENAT | OPENAT2 if call.result >= 0 => tell_open(call, call.result as u64, scratch),
-        ACCEPT if call.result >= 0 => match call.file(call.result as u64) {
+        OPENAT | OPENAT2 if call.result >= 0 => {
+            tell_open(call, made_file(call, request, read(command, &IO_OPEN_SLOT)?)?, scratch)
+        }
+        ACCEPT if call.result >= 0 => match made_file(call, request, read(command, &IO_ACCEPT_SLOT)?) {
             Ok(file) => tell_socket(call, scratch, RecordKind::Accept, file),
             Err(Unreadable) => Ok(()),
         },
         CONNECT => connected(call, scratch, read(request, &IO_FILE)?, read(command, &IO_CONNECT_ADDR)?, 0),
         opcode if is_send(opcode) => sent_from_ring(call, scratch, request, opcode),
-        READV | READ_FIXED | READ if call.result > 0 => {
-            transferred(call, read(request, &IO_FILE)?, ACCESS_READ, scratch)
-        }
-        WRITEV | WRITE_FIXED | WRITE if call.result > 0 => {
-            transferred(call, read(request, &IO_FILE)?, ACCESS_WRITE, scratch)
+        READV | READ_FIXED | READ | READV_FIXED | WRITEV | WRITE_FIXED | WRITE | WRITEV_FIXED | SPLICE
+            if call.result > 0 =>
+        {
+            moved(call, scratch, request, opcode)
         }
         BIND => tell_socket(call, scratch, RecordKind::Bind, read(request, &IO_FILE)?),
         LISTEN => tell_socket(call, scratch, RecordKind::Listen, read(request, &IO_FILE)?),
+        SOCKET => {
+            let (domain, kind): (u32, u32) = (read(command, &IO_SOCKET_DOMAIN)?, read(command, &IO_SOCKET_TYPE)?);
+            let protocol: u32 = read(command, &IO_SOCKET_PROTOCOL)?;
+            made(call, scratch, u64::from(domain), u64::from(kind), u64::from(protocol))
+        }
+        FTRUNCATE | FALLOCATE => resized(call, scratch, request, opcode),
         _ => Ok(()),
     }
+}
+
+/// The file that an operation made: behind a descriptor, or in the table of fixed files, at a place that it was given or at
+/// one that was free.
+#[inline(always)]
+fn made_file(call: &Call, request: u64, slot: u32) -> Result<u64, Unreadable> {
+    const DESCRIPTOR: u32 = 0;
+    const ANY_FREE: u32 = u32::MAX;
+    match slot {
+        DESCRIPTOR => call.file(call.result as u64),
+        ANY_FREE => fixed_file(request, call.result as u32),
+        place => fixed_file(request, place - 1),
+    }
+}
+
+/// The file at a place of the table of fixed files.
+#[inline(always)]
+fn fixed_file(request: u64, place: u32) -> Result<u64, Unreadable> {
+    /// The kernel has none: before 6.13 the table held the files themselves.
+    const ABSENT: u64 = u64::MAX;
+    /// What the kernel keeps in the lowest bits of a file's address (`FFS_MASK`).
+    const KNOWN_OF_FILE: u64 = 7;
+    let table: u64 = read(read(request, &IO_CONTEXT)?, &IO_FIXED_FILES)?;
+    let mut file: u64 = read_at(table + u64::from(place) * 8)?;
+    if file != 0 && IO_NODE_FILE.load() != ABSENT {
+        file = read(file, &IO_NODE_FILE)?;
+    }
+    match file & !KNOWN_OF_FILE {
+        0 => Err(Unreadable),
+        file => Ok(file),
+    }
+}
+
+/// Bytes that were read or written.
+#[inline(always)]
+fn moved(call: &Call, scratch: *mut Scratch, request: u64, opcode: u8) -> Result<(), Unreadable> {
+    let file: u64 = read(request, &IO_FILE)?;
+    let (from, to) = match opcode {
+        SPLICE => (spliced_from(call, request)?, file),
+        WRITEV | WRITE_FIXED | WRITE | WRITEV_FIXED => (0, file),
+        _ => (file, 0),
+    };
+    for (file, access) in [(from, ACCESS_READ), (to, ACCESS_WRITE)] {
+        if file != 0 {
+            transferred(call, file, access, scratch)?;
+        }
+    }
+    Ok(())
+}
+
+/// Where spliced bytes came from. One that has been closed by now is counted as lost.
+#[inline(always)]
+fn spliced_from(call: &Call, request: u64) -> Result<u64, Unreadable> {
+    const SPLICE_F_FD_IN_FIXED: u32 = 1 << 31;
+    let command = request + IO_CMD.load();
+    let (fd, flags): (u32, u32) = (read(command, &IO_SPLICE_IN)?, read(command, &IO_SPLICE_FLAGS)?);
+    if flags & SPLICE_F_FD_IN_FIXED != 0 { fixed_file(request, fd) } else { call.file(u64::from(fd)) }
+}
+
+/// A file's length was set, or room for it made: the arguments stand where the system calls have them.
+#[inline(always)]
+fn resized(call: &mut Call, scratch: *mut Scratch, request: u64, opcode: u8) -> Result<(), Unreadable> {
+    const OF_FTRUNCATE: u32 = SystemCall::place_of("ftruncate");
+    const OF_FALLOCATE: u32 = SystemCall::place_of("fallocate");
+    let command = request + IO_CMD.load();
+    if opcode == FTRUNCATE {
+        call.place = OF_FTRUNCATE;
+        call.arguments[1] = read(command, &IO_FTRUNCATE_LEN)?;
+    } else {
+        call.place = OF_FALLOCATE;
+        call.arguments[1] = u64::from(read::<u32>(command, &IO_SYNC_MODE)?);
+        call.arguments[2] = read(command, &IO_SYNC_OFF)?;
+        call.arguments[3] = read(command, &IO_SYNC_LEN)?;
+    }
+    let (mut record, body) = begin_act(call, RecordKind::Truncate.to_wire(), scratch);
+    let file: u64 = read(request, &IO_FILE)?;
+    if file != 0 {
+        add_object(&mut record, body, scratch, file)?;
+    }
+    record.emit(Urgency::Weighty);
+    Ok(())
 }
 
 /// The operation itself: repeats are counted by operation, file and errno.
