@@ -18,6 +18,7 @@ pub mod hook_check;
 pub mod metrics;
 pub mod observation;
 pub mod redact;
+pub mod review;
 pub mod scope;
 pub mod sensor;
 pub mod trail;

@@ -62,6 +62,7 @@ const OPEN: &[&str] = &[
     "[bailiwick.file.internal]",
     "[bailiwick.file.unreachable]",
     "[bailiwick.file.host_path]",
+    "[bailiwick.file.other_path]",
     "[bailiwick.file.found_open]",
     "[error.type]",
 ];

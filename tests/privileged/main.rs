@@ -20,6 +20,7 @@ mod io_uring;
 mod network;
 mod process;
 mod redaction;
+mod review;
 mod session;
 mod sly;
 mod soak;

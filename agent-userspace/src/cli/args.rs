@@ -109,6 +109,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Say whether the trail is whole, and up to where a checkpoint vouches for it; needs no daemon
     Verify(VerifyArgs),
+    /// Judge recorded history by a proposed declaration; needs no daemon where the state directory can be read
+    Replay(ReplayArgs),
     /// Read the declarations again
     Reload(JsonArgs),
 }
@@ -301,6 +303,29 @@ pub struct VerifyArgs {
     /// Compare with checkpoints that a back end received, as JSON Lines
     #[arg(long, value_name = "FILE")]
     pub checkpoints: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `bailiwick replay`.
+#[derive(Clone, Debug, Args)]
+pub struct ReplayArgs {
+    /// The proposed declaration
+    #[arg(value_name = "DECLARATION")]
+    pub declaration: PathBuf,
+    /// Begin there: start, a time (2026-01-31T12:00:00Z), or so long ago (10m)
+    #[arg(long, value_parser = since, value_name = "TIME")]
+    pub since: Option<Beginning>,
+    /// Only this session's: its id, or the first digits of it
+    #[arg(long, value_parser = session_prefix, value_name = "ID")]
+    pub session: Vec<String>,
+    /// The history of this agent, in place of the one that is declared
+    #[arg(long, value_name = "NAME")]
+    pub agent: Vec<String>,
+    /// Read the state directory, whether a daemon runs or not
+    #[arg(long)]
+    pub offline: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -40,7 +40,7 @@ macro_rules! report {
     }};
 }
 
-fn strange(response: &Response) -> ClientError {
+pub(super) fn strange(response: &Response) -> ClientError {
     let problem = format!("an answer to another question: {response:?}").chars().take(200).collect();
     ClientError::Unreadable { socket: "control.sock".into(), problem }
 }

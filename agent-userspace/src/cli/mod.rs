@@ -8,10 +8,12 @@ pub mod args;
 pub mod check;
 mod commands;
 mod deed;
+mod history;
 pub mod line;
 mod listing;
 pub mod live;
 pub mod output;
+mod replay;
 mod run;
 mod serving;
 pub mod story;
@@ -25,6 +27,7 @@ use clap::Parser;
 use self::args::{Cli, Command};
 use self::output::Output;
 use self::text::{Palette, printable_lines};
+use crate::config::ConfigErrors;
 use crate::control::client::{Client, ClientError};
 use crate::control::{ErrorKind, RemoteError};
 use crate::daemon::DaemonError;
@@ -54,6 +57,9 @@ pub enum CliError {
     /// The daemon did not start.
     #[error(transparent)]
     Daemon(#[from] DaemonError),
+    /// A declaration, or the configuration around it, is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
     /// The trail cannot be looked at.
     #[error(transparent)]
     Trail(#[from] TrailError),
@@ -80,7 +86,7 @@ impl CliError {
         match self {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => GOOD,
             Self::Output(_) | Self::NotReady { .. } => NO,
-            Self::Daemon(DaemonError::Config(_) | DaemonError::Export(_)) => BAD_INPUT,
+            Self::Config(_) | Self::Daemon(DaemonError::Config(_) | DaemonError::Export(_)) => BAD_INPUT,
             Self::Daemon(
                 DaemonError::TooLittlePrivilege { .. } | DaemonError::Sensor(SensorError::NotPermitted { .. }),
             ) => TOO_LITTLE_PRIVILEGE,
@@ -154,6 +160,7 @@ fn execute(cli: &Cli, output: &mut Output<'_>, palette: Palette) -> Result<u8, C
         Command::Sync(args) => commands::sync(&client, *args, output),
         Command::Doctor(args) => commands::doctor(&client, *args, output, palette),
         Command::Status(args) => commands::status(&client, *args, output, palette),
+        Command::Replay(args) => replay::replay(&cli.paths, args, output, palette),
         Command::Verify(args) => verify::verify(&cli.paths, args, output),
         Command::Reload(args) => commands::reload(&client, *args, output),
     }

@@ -19,6 +19,7 @@ pub mod fault;
 pub mod grant_set;
 pub mod host;
 pub mod kernel_selectors;
+mod proposed;
 mod reader;
 pub mod recognise;
 mod rules;

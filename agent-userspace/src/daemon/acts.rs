@@ -8,13 +8,14 @@ use agent_common::RecordKind;
 use serde_json::json;
 
 use super::afterwards::{LastName, lookup};
-use super::drafts::{Compose, normalised};
+use super::drafts::Compose;
 use super::files::kernel_id;
 use super::pipeline::Pipeline;
 use super::places::FileSeen;
 use crate::decode::{Act, Head, Named, Object, Text};
 use crate::entry::Timestamp;
 use crate::observation::{Judged, event_of, judged_by};
+use crate::scope::recorded::normalised;
 use crate::scope::{self, Access, SeenPath};
 
 /// A path that an act names: as it was given, and where it leads.

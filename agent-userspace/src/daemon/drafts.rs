@@ -7,26 +7,11 @@ use serde_json::{Map, Value, json};
 use crate::attribute::{Attributor, Process, Session};
 use crate::decode::{Exec, ExecFailed, Exit, Fork, Open, ProcessKey, Text};
 use crate::entry::{Draft, Gap, ProcessRef, SessionId, Timestamp, Verdict};
+use crate::scope::recorded::{normalised, readable};
 
 /// A draft in the making.
 pub(super) struct Compose {
     pub(super) draft: Draft,
-}
-
-/// Bytes as a string; whether some had to be escaped as `\xHH`. Then backslashes are too, so that what the process itself
-/// wrote that way can be told from what we escaped.
-pub(super) fn readable(bytes: &[u8]) -> (String, bool) {
-    if let Ok(text) = std::str::from_utf8(bytes) {
-        return (text.to_owned(), false);
-    }
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        text.push_str(&chunk.valid().replace('\\', "\\x5C"));
-        for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02X}"));
-        }
-    }
-    (text, true)
 }
 
 impl Compose {
@@ -208,26 +193,6 @@ pub(super) fn script(exec: &Exec) -> Vec<u8> {
     normalised(&absolute)
 }
 
-/// A path without `//`, `.` and `..`, by its text alone: what it leads to may be another place where a symlink lies in it.
-pub(super) fn normalised(path: &[u8]) -> Vec<u8> {
-    let mut parts: Vec<&[u8]> = Vec::new();
-    for part in path.split(|&byte| byte == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    let mut normal = Vec::with_capacity(path.len());
-    for part in parts {
-        normal.push(b'/');
-        normal.extend_from_slice(part);
-    }
-    if normal.is_empty() { b"/".to_vec() } else { normal }
-}
-
 pub(super) fn access_name(access: u32) -> &'static str {
     use agent_common::file::{ACCESS_PATH, ACCESS_READ, ACCESS_WRITE};
     if access & ACCESS_PATH != 0 {
@@ -286,19 +251,7 @@ pub(super) fn errno_name(errno: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{errno_name, normalised, readable};
-
-    #[test]
-    fn bytes_that_are_no_utf8_are_escaped_and_said_to_be() {
-        assert_eq!(readable(b"a\xff\xc3b"), ("a\\xFF\\xC3b".to_owned(), true));
-        assert_eq!(readable("ä".as_bytes()), ("ä".to_owned(), false));
-    }
-
-    #[test]
-    fn a_path_is_normalised_by_its_text_and_never_leaves_the_root() {
-        assert_eq!(normalised(b"/a/./b//../c"), b"/a/c");
-        assert_eq!(normalised(b"/../.."), b"/");
-    }
+    use super::errno_name;
 
     #[test]
     fn an_errno_has_its_name() {

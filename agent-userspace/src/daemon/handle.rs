@@ -6,7 +6,7 @@ use agent_common::maps::Decision;
 use tracing::{error, info, warn};
 
 use super::clock::boot_ns;
-use super::drafts::{Compose, gap, normalised, script, uncounted_gap};
+use super::drafts::{Compose, gap, script, uncounted_gap};
 use super::gatekeeper::Passage;
 use super::pipeline::Pipeline;
 use super::places::{DeniedFiles, FileSeen, HostMounts};
@@ -14,6 +14,7 @@ use crate::attribute::{Attributed, Process};
 use crate::decode::{self, Action, Event, Exec, ExecFailed, Head, Open, ProcessKey, Text};
 use crate::entry::{Draft, Gap, ReasonKind, Timestamp, Verdict};
 use crate::observation::event_of;
+use crate::scope::recorded::normalised;
 use crate::scope::{self, Access, SeenPath, judge_for};
 use crate::sensor::OpenFile;
 
@@ -338,7 +339,9 @@ impl Pipeline {
                 let seen = (compose.draft.verdict, compose.draft.reason.clone());
                 self.judge_file(session, compose, &host, open.key.access, errno);
                 let denied = compose.draft.reason.as_ref().is_some_and(|reason| reason.kind == ReasonKind::Rule);
-                if is_the_hosts && !denied {
+                if denied && host.bytes != path.bytes {
+                    compose.bytes("bailiwick.file.other_path", &host.bytes);
+                } else if is_the_hosts {
                     (compose.draft.verdict, compose.draft.reason) = seen;
                 }
             }

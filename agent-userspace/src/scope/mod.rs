@@ -8,12 +8,14 @@
 //! - [`pattern`], [`glob`] and [`network`]: what grants are written in
 //! - [`trie`]: which path grant covers a path
 //! - [`explain`]: why a verdict is what it is, and what would change it
+//! - [`recorded`]: the same for actions as the trail has them
 
 pub mod explain;
 pub mod glob;
 pub mod grant;
 pub mod network;
 pub mod pattern;
+pub mod recorded;
 pub mod trie;
 
 #[cfg(test)]
@@ -314,6 +316,13 @@ impl Scope {
             return Judgement { verdict: Verdict::None, reason: None, operations: judgement.operations };
         }
         judgement
+    }
+
+    /// The verdict of a rule that denies a path, where there is one.
+    pub fn denial_of(&self, path: &[u8]) -> Option<Judgement> {
+        let mut operations = 0;
+        let denied = self.denied(PathList::Deny, SeenPath::whole(path), &mut operations)?;
+        Some(denied.into_judgement(operations))
     }
 
     fn judge_file(&self, path: SeenPath<'_>, access: Access, operations: &mut u32) -> Decided {

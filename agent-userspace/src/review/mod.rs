@@ -1,0 +1,10 @@
+//! What the trail says about declarations: what a proposed one would have made of what was done.
+//!
+//! Inputs: entries in the order of the trail, a configuration. Outputs: reports. Pure, and judged with the same code as events
+//! are. Refuses: to change a declaration; and to speak of what it did not see without naming it.
+//!
+//! - [`gaps`]: what the history that was looked at does not hold
+//! - [`replay`]: recorded actions judged by another configuration
+
+pub mod gaps;
+pub mod replay;
