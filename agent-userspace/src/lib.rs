@@ -15,6 +15,7 @@ pub mod export;
 pub mod finding;
 pub mod gate;
 pub mod hook_check;
+pub mod index;
 pub mod metrics;
 pub mod observation;
 pub mod redact;

@@ -19,7 +19,8 @@ const PRUNED_WITHIN: Duration = Duration::from_secs(60);
 
 fn segments(instance: &Instance) -> Vec<PathBuf> {
     let names = fs::read_dir(instance.state().join("trail")).unwrap();
-    let mut paths: Vec<_> = names.map(|name| name.unwrap().path()).collect();
+    let names = names.map(|name| name.unwrap().path());
+    let mut paths: Vec<_> = names.filter(|path| path.extension().is_some_and(|end| end == "jsonl")).collect();
     paths.sort();
     paths
 }

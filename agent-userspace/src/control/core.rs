@@ -9,8 +9,10 @@ use tokio::sync::watch;
 
 use super::peer::Peer;
 use super::protocol::{ErrorKind, RemoteError};
+use super::query::Filter;
 use super::report::{AgentItem, Doctor, Explanation, ReloadReport, RunAccepted, Status, SyncReport};
-use crate::entry::{Entry, Timestamp};
+use super::sessions::Tally;
+use crate::entry::{Entry, SessionId, Timestamp};
 
 /// Where reading begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +24,49 @@ pub enum From {
     /// At or before the first entry of that time or later; the server drops what is earlier.
     Time(Timestamp),
 }
+
+/// What is asked of the trail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Entries from there on, of which the filter may hold.
+    Entries {
+        /// From where.
+        from: From,
+        /// Which.
+        filter: Filter,
+    },
+    /// All sessions, and of which of them an entry matches.
+    Sessions {
+        /// Which entries.
+        filter: Filter,
+    },
+    /// All that a session's story needs.
+    Story {
+        /// The session.
+        session: SessionId,
+        /// Which of its entries are shown.
+        filter: Filter,
+    },
+}
+
+/// A piece of an answer. Entries that cannot matter may be left out; those that come are to be held against the filter.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// An entry.
+    Entry(Entry),
+    /// An entry that stands in sums already, where it belongs to a session.
+    Counted(Entry),
+    /// The sums of a session over a stretch of the trail, instead of its entries there.
+    Sums {
+        /// The sums.
+        tally: Tally,
+        /// Whether an entry of it matches, in this stretch or one before.
+        matched: bool,
+    },
+}
+
+/// The pieces of an answer, in the order of the trail.
+pub type Answer = Box<dyn Iterator<Item = Result<Found, CoreError>> + Send>;
 
 /// Entries in the order of the trail.
 pub type Entries = Box<dyn Iterator<Item = Result<Entry, CoreError>> + Send>;
@@ -54,6 +99,9 @@ pub trait Core: Send + Sync + 'static {
 
     /// The entries from there up to now: it ends.
     fn entries(&self, from: From) -> Entries;
+
+    /// The answer, of the trail up to now: it ends.
+    fn find(&self, question: Question) -> Answer;
 
     /// The `seq` of the last entry that [`Core::entries`] can return, 0 for none, as it grows.
     fn follow(&self) -> watch::Receiver<u64>;

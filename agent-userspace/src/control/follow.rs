@@ -1,43 +1,44 @@
 //! Passes over the trail's entries, in batches, so that neither a long trail nor a slow client holds a thread.
 //!
-//! Inputs: entries; a state that decides which of them the client gets. Outputs: lines on the wire; the state.
+//! Inputs: answers; a state that decides what of them the client gets. Outputs: lines on the wire; the state.
 //! Refuses: nothing; it ends when the client is gone or stalls.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
-use super::core::{Core, CoreError, Entries, From};
+use super::core::{Answer, Core, CoreError, Found, From, Question};
 use super::protocol::{ErrorKind, RemoteError, Response, Since};
 use super::query::Filter;
 use super::writer::{Ended, Wire, append};
 use crate::entry::{Entry, Timestamp};
 
-/// Entries looked at, and bytes gathered, before the client is served: bounds the memory and the thread's time.
-const BATCH_ENTRIES: usize = 4096;
+/// Pieces looked at, bytes gathered, and time passed before the client is served: bounds the memory and the thread's time.
+const BATCH_PIECES: usize = 4096;
 const BATCH_BYTES: usize = 256 * 1024;
+const BATCH_TIME: Duration = Duration::from_millis(100);
 
 /// How long a follower lets entries gather before it reads them: a person does not see it, a busy host saves reads.
 const GATHER: Duration = Duration::from_millis(20);
 
-/// One way through the entries.
+/// One way through an answer.
 pub(super) struct Pass<S> {
-    entries: Entries,
+    answer: Answer,
     state: S,
-    /// Whether the client gets the entry; may change the state.
-    wants: fn(&mut S, &Entry) -> bool,
+    /// What the client gets of a piece, if anything; may change the state.
+    take: fn(&mut S, Found) -> Option<Entry>,
     lines: Vec<u8>,
     is_finished: bool,
 }
 
 impl<S: Send + 'static> Pass<S> {
-    pub(super) fn new(entries: Entries, state: S, wants: fn(&mut S, &Entry) -> bool) -> Self {
-        Self { entries, state, wants, lines: Vec::new(), is_finished: false }
+    pub(super) fn new(answer: Answer, state: S, take: fn(&mut S, Found) -> Option<Entry>) -> Self {
+        Self { answer, state, take, lines: Vec::new(), is_finished: false }
     }
 
-    /// Goes through all of them; returns the state.
+    /// Goes through all of it; returns the state.
     pub(super) async fn send(mut self, wire: &mut Wire) -> Result<S, Ended> {
         while !self.is_finished {
             self = wire.while_there(on_its_own_thread(move || self.batch())).await???;
@@ -49,16 +50,16 @@ impl<S: Send + 'static> Pass<S> {
 
     fn batch(mut self) -> Result<Self, RemoteError> {
         self.lines.clear();
-        for _ in 0..BATCH_ENTRIES {
-            let Some(entry) = self.entries.next() else {
+        let began = Instant::now();
+        for _ in 0..BATCH_PIECES {
+            let Some(found) = self.answer.next() else {
                 self.is_finished = true;
                 break;
             };
-            let entry = entry?;
-            if (self.wants)(&mut self.state, &entry) {
+            if let Some(entry) = (self.take)(&mut self.state, found?) {
                 append(&mut self.lines, &Response::Entry(Box::new(entry)))?;
             }
-            if self.lines.len() >= BATCH_BYTES {
+            if self.lines.len() >= BATCH_BYTES || began.elapsed() >= BATCH_TIME {
                 break;
             }
         }
@@ -81,9 +82,10 @@ struct Tail {
 }
 
 impl Tail {
-    fn wants(&mut self, entry: &Entry) -> bool {
+    fn take(&mut self, found: Found) -> Option<Entry> {
+        let (Found::Entry(entry) | Found::Counted(entry)) = found else { return None };
         self.last_seq = self.last_seq.max(entry.seq);
-        entry.draft.time >= self.not_before && self.filter.matches(entry)
+        (entry.draft.time >= self.not_before && self.filter.matches(&entry)).then_some(entry)
     }
 }
 
@@ -125,9 +127,9 @@ pub(super) async fn tail(
 }
 
 async fn pass(core: &Arc<dyn Core>, from: From, tail: Tail, wire: &mut Wire) -> Result<Tail, Ended> {
-    let reader = Arc::clone(core);
-    let entries = on_its_own_thread(move || reader.entries(from)).await?;
-    Pass::new(entries, tail, Tail::wants).send(wire).await
+    let (reader, filter) = (Arc::clone(core), tail.filter.clone());
+    let answer = on_its_own_thread(move || reader.find(Question::Entries { from, filter })).await?;
+    Pass::new(answer, tail, Tail::take).send(wire).await
 }
 
 /// Waits until there is more than `last_seq`; false when there will never be.

@@ -16,7 +16,7 @@ pub mod query;
 pub mod report;
 pub mod server;
 pub mod sessions;
-mod show;
+pub(crate) mod show;
 pub mod socket;
 mod writer;
 
@@ -25,7 +25,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use self::core::{Core, CoreError, Entries, From, RunRefused};
+pub use self::core::{Answer, Core, CoreError, Entries, Found, From, Question, RunRefused};
 pub use self::peer::{Access, Peer};
 pub use self::protocol::{ErrorKind, RemoteError, Request, Response};
 pub use self::socket::ControlSocket;

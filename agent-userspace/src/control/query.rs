@@ -3,7 +3,7 @@
 //! Inputs: a [`Filter`] as sent, and entries. Outputs: whether an entry matches. Pure, and linear in the lengths of path
 //! and pattern. Refuses: filters with more or longer values than the limits below.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -17,6 +17,14 @@ const MAX_VALUE_BYTES: usize = 4096;
 /// The attributes that hold paths which an entry is about.
 const PATH_ATTRIBUTES: [&str; 4] =
     ["file.path", "process.executable.path", "bailiwick.exec.script", "bailiwick.exec.given"];
+
+/// The attributes that hold the ends of a connection: address and port.
+const ENDPOINT_ATTRIBUTES: [(&str, &str); 4] = [
+    ("server.address", "server.port"),
+    ("client.address", "client.port"),
+    ("network.local.address", "network.local.port"),
+    ("network.peer.address", "network.peer.port"),
+];
 
 /// Which entries: every kind of value that is given must match, by any of its values.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,25 +121,44 @@ impl AddressPattern {
         (bits <= whole(address)).then_some(Self { address, bits, port: None })
     }
 
-    fn matches(&self, (address, port): (IpAddr, Option<u16>)) -> bool {
-        let number = |address: IpAddr| match address {
-            IpAddr::V4(address) => u128::from(u32::from(address)) << 96,
-            IpAddr::V6(address) => u128::from(address),
-        };
-        // An address of four bytes stands in the upper ones: the first bits are the first of either kind.
-        let mask = u128::MAX.checked_shl(128 - u32::from(self.bits)).unwrap_or(0);
-        address.is_ipv4() == self.address.is_ipv4()
-            && (number(address) ^ number(self.address)) & mask == 0
-            && self.port.is_none_or(|wanted| port == Some(wanted))
+    /// Whether it is an address, and a port, that is meant.
+    pub fn matches(&self, (address, port): (IpAddr, Option<u16>)) -> bool {
+        self.contains(address) && self.port.is_none_or(|wanted| port == Some(wanted))
+    }
+
+    /// Whether it is an address that is meant, of whatever port.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        address.is_ipv4() == self.address.is_ipv4() && (number(address) ^ number(self.address)) & self.mask() == 0
+    }
+
+    /// The first address that is meant.
+    pub fn first(&self) -> IpAddr {
+        let first = number(self.address) & self.mask();
+        match self.address {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from((first >> 96) as u32)),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from(first)),
+        }
+    }
+
+    fn mask(&self) -> u128 {
+        u128::MAX.checked_shl(128 - u32::from(self.bits)).unwrap_or(0)
+    }
+}
+
+/// An address of four bytes stands in the upper ones: the first bits are the first of either kind.
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(u32::from(address)) << 96,
+        IpAddr::V6(address) => u128::from(address),
     }
 }
 
 /// The ends of a connection that an entry names.
-fn endpoints(entry: &Entry) -> impl Iterator<Item = (IpAddr, Option<u16>)> {
+pub(crate) fn endpoints(entry: &Entry) -> impl Iterator<Item = (IpAddr, Option<u16>)> {
     let attributes = &entry.draft.attributes;
-    ["server", "client", "network.local", "network.peer"].into_iter().filter_map(|of| {
-        let address = attributes.get(&format!("{of}.address"))?.as_str()?.parse().ok()?;
-        let port = attributes.get(&format!("{of}.port")).and_then(Value::as_u64);
+    ENDPOINT_ATTRIBUTES.iter().filter_map(|(address, port)| {
+        let address = attributes.get(*address)?.as_str()?.parse().ok()?;
+        let port = attributes.get(*port).and_then(Value::as_u64);
         Some((address, port.and_then(|port| u16::try_from(port).ok())))
     })
 }
@@ -140,7 +167,8 @@ fn any<T>(wanted: &[T], matches: impl Fn(&T) -> bool) -> bool {
     wanted.is_empty() || wanted.iter().any(matches)
 }
 
-fn paths_of(entry: &Entry) -> impl Iterator<Item = &str> {
+/// The paths that an entry is about.
+pub(crate) fn paths_of(entry: &Entry) -> impl Iterator<Item = &str> {
     PATH_ATTRIBUTES.iter().filter_map(|name| entry.draft.attributes.get(*name).and_then(Value::as_str))
 }
 

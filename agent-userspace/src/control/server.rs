@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::core::{Core, From};
+use super::core::{Core, Found, From, Question};
 use super::follow::{Pass, on_its_own_thread, tail};
 use super::peer::{Access, Peer};
 use super::protocol::{ErrorKind, RemoteError, Request, Response};
@@ -184,10 +184,11 @@ impl Connection {
     async fn sessions(&self, filter: Filter, wire: &mut Wire) -> Result<(), Ended> {
         // Asked before and after: a session that starts or ends meanwhile is not taken for one whose end was not seen.
         let mut live = self.live().await?;
+        let question = Question::Sessions { filter: filter.clone() };
         let sessions = self
-            .pass(wire, Sessions::matching(filter), |sessions, entry| {
-                sessions.add(entry);
-                false
+            .pass(wire, question, Sessions::matching(filter), |sessions, found| {
+                sessions.add(found);
+                None
             })
             .await?;
         live.extend(self.live().await?);
@@ -197,29 +198,32 @@ impl Connection {
 
     async fn show(&self, prefix: &str, filter: Filter, wire: &mut Wire) -> Result<(), Ended> {
         let mut live = self.live().await?;
+        let all = Question::Sessions { filter: Filter::default() };
         let candidates = self
-            .pass(wire, Candidates::beginning(prefix)?, |candidates, entry| {
-                candidates.add(entry);
-                false
+            .pass(wire, all, Candidates::beginning(prefix)?, |candidates, found| {
+                candidates.add(&found);
+                None
             })
             .await?;
         let session = candidates.only()?;
-        let story = self.pass(wire, Story::matching(session, filter), Story::add).await?;
+        let question = Question::Story { session, filter: filter.clone() };
+        let story = self.pass(wire, question, Story::matching(session, filter), Story::add).await?;
         live.extend(self.live().await?);
         wire.queue(&Response::Closing(Box::new(story.close(live.contains(&session)))))?;
         wire.flush().await
     }
 
-    /// Goes through all entries, sending those that `wants` wants.
+    /// Goes through the answer, sending what `take` gives of it.
     async fn pass<S: Send + 'static>(
         &self,
         wire: &mut Wire,
+        question: Question,
         state: S,
-        wants: fn(&mut S, &Entry) -> bool,
+        take: fn(&mut S, Found) -> Option<Entry>,
     ) -> Result<S, Ended> {
         let core = Arc::clone(&self.core);
-        let entries = on_its_own_thread(move || core.entries(From::Start)).await?;
-        Pass::new(entries, state, wants).send(wire).await
+        let answer = on_its_own_thread(move || core.find(question)).await?;
+        Pass::new(answer, state, take).send(wire).await
     }
 
     async fn live(&self) -> Result<HashSet<SessionId>, Ended> {

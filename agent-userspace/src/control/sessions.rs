@@ -1,15 +1,17 @@
 //! Sessions, folded from the trail's entries.
 //!
-//! Inputs: entries in the order of the trail. Outputs: one [`SessionItem`] for each session. Pure. Refuses: to hold more than
+//! Inputs: entries, or sums over stretches, in the order of the trail. Outputs: one [`SessionItem`] for each session. Pure. Refuses: to hold more than
 //! [`MAX_SESSIONS`]: the oldest that ended are left out first.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::core::Found;
 use super::query::Filter;
 use super::report::SessionItem;
-use crate::entry::{Draft, Entry, SessionId, Verdict};
+use crate::entry::{Draft, Entry, SessionId, Timestamp, Verdict};
 
 /// Sessions that a listing holds at most.
 pub const MAX_SESSIONS: usize = 10_000;
@@ -17,17 +19,22 @@ pub const MAX_SESSIONS: usize = 10_000;
 /// Processes that a session keeps apart. Beyond, every fork counts as one more, which it is.
 const MAX_PROCESSES_TOLD_APART: usize = 65_536;
 
-/// One session's sums so far.
-#[derive(Debug)]
-pub(super) struct Tally {
+/// One session's sums over a stretch of the trail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
     item: SessionItem,
-    /// Whether an entry of it is wanted.
-    matched: bool,
-    processes: HashSet<(u32, u64)>,
+    /// The latest time of an entry of it.
+    last: Timestamp,
+    /// Its processes, as long as its end does not say how many there were.
+    processes: BTreeSet<(u32, u64)>,
+    forks: u64,
+    /// Whether its end says how many there were.
+    counted: bool,
 }
 
 impl Tally {
-    pub(super) fn of(session: SessionId) -> Self {
+    /// Of no entry yet.
+    pub(crate) fn of(session: SessionId) -> Self {
         let item = SessionItem {
             session,
             agent: None,
@@ -43,16 +50,23 @@ impl Tally {
             lost: 0,
             uncounted_gaps: 0,
         };
-        Self { item, matched: false, processes: HashSet::new() }
+        Self { item, last: Timestamp::default(), processes: BTreeSet::new(), forks: 0, counted: false }
     }
 
-    pub(super) fn item(&self) -> &SessionItem {
+    /// The sums.
+    pub fn item(&self) -> &SessionItem {
         &self.item
     }
 
+    /// The latest time of an entry of it.
+    pub(super) fn last(&self) -> Timestamp {
+        self.last
+    }
+
     /// Adds an entry of this session.
-    pub(super) fn add(&mut self, entry: &Entry) {
+    pub(crate) fn add(&mut self, entry: &Entry) {
         let draft = &entry.draft;
+        self.last = self.last.max(draft.time);
         let item = &mut self.item;
         item.entries += 1;
         item.started = item.started.or(Some(draft.time));
@@ -83,19 +97,55 @@ impl Tally {
         }
         if draft.event == "session.end" {
             self.item.ended = Some(draft.time);
-            let counted = draft.attributes.get("bailiwick.session.processes").and_then(Value::as_u64);
-            self.item.processes = counted.unwrap_or(self.item.processes);
-            self.processes = HashSet::new();
+            if let Some(counted) = draft.attributes.get("bailiwick.session.processes").and_then(Value::as_u64) {
+                self.item.processes = counted;
+                self.processes = BTreeSet::new();
+                self.counted = true;
+            }
             return;
         }
         let acting = draft.process.as_ref().map(|process| (process.tgid, process.start_boot_ns));
         let forked = child_of(draft);
+        self.forks += u64::from(forked.is_some());
         if self.processes.len() >= MAX_PROCESSES_TOLD_APART {
             self.item.processes += u64::from(forked.is_some());
             return;
         }
         for key in acting.into_iter().chain(forked) {
             self.item.processes += u64::from(self.processes.insert(key));
+        }
+    }
+
+    /// Adds the sums of the stretch that follows.
+    pub(super) fn append(&mut self, next: Self) {
+        self.last = self.last.max(next.last);
+        let Self { item, processes, forks, counted, .. } = next;
+        let own = &mut self.item;
+        own.entries += item.entries;
+        own.started = own.started.or(item.started);
+        own.agent = own.agent.take().or(item.agent);
+        own.principal = own.principal.take().or(item.principal);
+        if own.delegation.is_empty() {
+            own.delegation = item.delegation;
+        }
+        own.in_scope += item.in_scope;
+        own.out_of_scope += item.out_of_scope;
+        own.lost = own.lost.saturating_add(item.lost);
+        own.uncounted_gaps += item.uncounted_gaps;
+        if own.ended.is_some() {
+            return;
+        }
+        own.ended = item.ended;
+        self.forks += forks;
+        self.counted = counted;
+        if counted {
+            own.processes = item.processes;
+            self.processes = BTreeSet::new();
+        } else if self.processes.len() + processes.len() > MAX_PROCESSES_TOLD_APART {
+            own.processes += forks;
+        } else {
+            self.processes.extend(processes);
+            own.processes = self.processes.len() as u64;
         }
     }
 
@@ -121,36 +171,51 @@ pub fn session_of(entry: &Entry) -> Option<SessionId> {
     entry.draft.session.or_else(|| entry.draft.gap.as_ref().and_then(|gap| gap.session))
 }
 
-/// All sessions' sums so far.
+/// All sessions' sums so far, each with whether an entry of it is wanted.
 #[derive(Debug, Default)]
-pub(super) struct Sessions {
+pub(crate) struct Sessions {
     filter: Filter,
-    tallies: HashMap<SessionId, Tally>,
+    tallies: HashMap<SessionId, (Tally, bool)>,
     order: VecDeque<SessionId>,
 }
 
 impl Sessions {
     /// Those of which an entry matches, each with all its entries.
-    pub(super) fn matching(filter: Filter) -> Self {
+    pub(crate) fn matching(filter: Filter) -> Self {
         Self { filter, ..Self::default() }
     }
 
-    pub(super) fn add(&mut self, entry: &Entry) {
-        let Some(session) = session_of(entry) else { return };
+    pub(crate) fn add(&mut self, found: Found) {
+        match found {
+            Found::Entry(entry) => {
+                let Some(session) = session_of(&entry) else { return };
+                let matches = self.filter.matches(&entry);
+                let (tally, matched) = self.of(session);
+                *matched |= matches;
+                tally.add(&entry);
+            }
+            Found::Sums { tally: next, matched: matches } => {
+                let (tally, matched) = self.of(next.item.session);
+                *matched |= matches;
+                tally.append(next);
+            }
+            Found::Counted(_) => {}
+        }
+    }
+
+    fn of(&mut self, session: SessionId) -> &mut (Tally, bool) {
         if !self.tallies.contains_key(&session) {
             self.make_room();
             self.order.push_back(session);
         }
-        let tally = self.tallies.entry(session).or_insert_with(|| Tally::of(session));
-        tally.matched |= self.filter.matches(entry);
-        tally.add(entry);
+        self.tallies.entry(session).or_insert_with(|| (Tally::of(session), false))
     }
 
     fn make_room(&mut self) {
         if self.order.len() < MAX_SESSIONS {
             return;
         }
-        let has_ended = |id: &SessionId| self.tallies.get(id).is_some_and(|tally| tally.item.ended.is_some());
+        let has_ended = |id: &SessionId| self.tallies.get(id).is_some_and(|(tally, _)| tally.item.ended.is_some());
         let oldest = self.order.iter().position(has_ended).unwrap_or(0);
         if let Some(id) = self.order.remove(oldest) {
             self.tallies.remove(&id);
@@ -158,13 +223,13 @@ impl Sessions {
     }
 
     /// The sessions, oldest first.
-    pub(super) fn finish(mut self, live: &HashSet<SessionId>) -> Vec<SessionItem> {
+    pub(crate) fn finish(mut self, live: &HashSet<SessionId>) -> Vec<SessionItem> {
         let tallies = &mut self.tallies;
         self.order
             .iter()
             .filter_map(|id| tallies.remove(id))
-            .filter(|tally| tally.matched)
-            .map(|tally| {
+            .filter(|(_, matched)| *matched)
+            .map(|(tally, _)| {
                 let is_live = live.contains(&tally.item.session);
                 tally.finish(is_live)
             })
@@ -183,7 +248,7 @@ mod tests {
 
     fn fold(entries: &[Entry], live: &[u64]) -> Vec<SessionItem> {
         let mut sessions = Sessions::default();
-        entries.iter().for_each(|entry| sessions.add(entry));
+        entries.iter().for_each(|entry| sessions.add(Found::Entry(entry.clone())));
         sessions.finish(&live.iter().map(|id| SessionId(*id)).collect())
     }
 
@@ -229,11 +294,11 @@ mod tests {
     #[test]
     fn over_the_limit_the_oldest_that_ended_is_left_out() {
         let mut sessions = Sessions::default();
-        sessions.add(&entry(1, "session.start").agent("demo", 1).build());
-        sessions.add(&entry(2, "session.start").agent("demo", 2).build());
-        sessions.add(&entry(3, "session.end").agent("demo", 2).build());
+        sessions.add(Found::Entry(entry(1, "session.start").agent("demo", 1).build()));
+        sessions.add(Found::Entry(entry(2, "session.start").agent("demo", 2).build()));
+        sessions.add(Found::Entry(entry(3, "session.end").agent("demo", 2).build()));
         for id in 3..=MAX_SESSIONS as u64 + 1 {
-            sessions.add(&entry(id + 1, "session.start").agent("demo", id).build());
+            sessions.add(Found::Entry(entry(id + 1, "session.start").agent("demo", id).build()));
         }
         let items = sessions.finish(&HashSet::new());
         assert_eq!(items.len(), MAX_SESSIONS);
@@ -244,8 +309,8 @@ mod tests {
     #[test]
     fn one_agents_sessions_can_be_asked_for() {
         let mut sessions = Sessions::matching(Filter { agents: vec!["demo".into()], ..Filter::default() });
-        sessions.add(&entry(1, "session.start").agent("demo", 1).build());
-        sessions.add(&entry(2, "session.start").agent("other", 2).build());
+        sessions.add(Found::Entry(entry(1, "session.start").agent("demo", 1).build()));
+        sessions.add(Found::Entry(entry(2, "session.start").agent("other", 2).build()));
         let items = sessions.finish(&HashSet::new());
         assert_eq!(items.iter().map(|item| item.session.0).collect::<Vec<_>>(), [1]);
     }

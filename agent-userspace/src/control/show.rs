@@ -1,12 +1,13 @@
 //! One session out of the trail: which one is meant, which entries are its, and what a statement of completeness needs.
 //!
-//! Inputs: entries in the order of the trail. Outputs: a session's id; the [`Closing`] that follows its entries. Pure.
+//! Inputs: entries, or sums over stretches, in the order of the trail. Outputs: a session's id; the [`Closing`] that follows its entries. Pure.
 //! Refuses: a beginning of an id that fits several sessions.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::core::Found;
 use super::protocol::{ErrorKind, RemoteError};
 use super::query::Filter;
 use super::report::Closing;
@@ -38,8 +39,12 @@ impl Candidates {
         Ok(Self { prefix, found: BTreeSet::new() })
     }
 
-    pub(super) fn add(&mut self, entry: &Entry) {
-        if let Some(session) = session_of(entry)
+    pub(super) fn add(&mut self, found: &Found) {
+        let session = match found {
+            Found::Entry(entry) | Found::Counted(entry) => session_of(entry),
+            Found::Sums { tally, .. } => Some(tally.item().session),
+        };
+        if let Some(session) = session
             && self.found.len() <= MAX_NAMED
             && session.to_string().starts_with(&self.prefix)
         {
@@ -67,10 +72,9 @@ impl Candidates {
 
 /// What is gathered of a session while its entries go out.
 #[derive(Debug)]
-pub(super) struct Story {
+pub(crate) struct Story {
     tally: Tally,
     filter: Filter,
-    last: Timestamp,
     host_gaps: Vec<Gap>,
     delegated_to: Vec<Delegator>,
     blind_now: Option<BTreeSet<String>>,
@@ -79,11 +83,10 @@ pub(super) struct Story {
 
 impl Story {
     /// Of all its entries; those that match are handed out.
-    pub(super) fn matching(session: SessionId, filter: Filter) -> Self {
+    pub(crate) fn matching(session: SessionId, filter: Filter) -> Self {
         Self {
             tally: Tally::of(session),
             filter,
-            last: Timestamp::default(),
             host_gaps: Vec::new(),
             delegated_to: Vec::new(),
             blind_now: None,
@@ -91,18 +94,38 @@ impl Story {
         }
     }
 
-    /// Takes note of an entry; returns whether it is one of the session's that match.
-    pub(super) fn add(&mut self, entry: &Entry) -> bool {
-        let draft = &entry.draft;
-        let session = self.tally.item().session;
-        if session_of(entry) == Some(session) {
-            if self.tally.item().entries == 0 {
-                self.blind_then.clone_from(&self.blind_now);
+    /// Takes note of a piece of the trail; returns the entry that it is, where that is one of the session's that match.
+    pub(crate) fn add(&mut self, found: Found) -> Option<Entry> {
+        let (entry, counted) = match found {
+            Found::Entry(entry) => (entry, false),
+            Found::Counted(entry) => (entry, true),
+            Found::Sums { tally, .. } => {
+                if tally.item().session == self.tally.item().session {
+                    self.note_beginning();
+                    self.tally.append(tally);
+                }
+                return None;
             }
-            self.last = self.last.max(draft.time);
-            self.tally.add(entry);
-            return self.filter.matches(entry);
+        };
+        if session_of(&entry) != Some(self.tally.item().session) {
+            self.add_others(&entry);
+            return None;
         }
+        if !counted {
+            self.note_beginning();
+            self.tally.add(&entry);
+        }
+        self.filter.matches(&entry).then_some(entry)
+    }
+
+    fn note_beginning(&mut self) {
+        if self.tally.item().entries == 0 {
+            self.blind_then.clone_from(&self.blind_now);
+        }
+    }
+
+    fn add_others(&mut self, entry: &Entry) {
+        let draft = &entry.draft;
         match &draft.gap {
             Some(gap) if gap.session.is_none() && self.host_gaps.len() < MAX_RELATED => {
                 self.host_gaps.push(gap.clone());
@@ -112,6 +135,7 @@ impl Story {
         if matches!(draft.event.as_str(), "sensor.start" | "sensor.degraded") {
             self.note_blind_spots(entry);
         }
+        let session = self.tally.item().session;
         if draft.event == "delegation.start"
             && draft.delegation.last().is_some_and(|delegator| delegator.session == session)
             && let (Some(agent), Some(delegated)) = (&draft.agent, draft.session)
@@ -119,7 +143,6 @@ impl Story {
         {
             self.delegated_to.push(Delegator { agent: agent.clone(), session: delegated });
         }
-        false
     }
 
     fn note_blind_spots(&mut self, entry: &Entry) {
@@ -140,10 +163,11 @@ impl Story {
     }
 
     /// What follows the entries.
-    pub(super) fn close(self, is_live: bool) -> Closing {
+    pub(crate) fn close(self, is_live: bool) -> Closing {
+        let last = self.tally.last();
         let session = self.tally.finish(is_live);
         let from = session.started.unwrap_or_default();
-        let to = if session.alive { Timestamp(u64::MAX) } else { session.ended.unwrap_or_default().max(self.last) };
+        let to = if session.alive { Timestamp(u64::MAX) } else { session.ended.unwrap_or_default().max(last) };
         let host_gaps = self.host_gaps.into_iter().filter(|gap| gap.from <= to && gap.to >= from).collect();
         let blind_spots = self.blind_then.map(|spots| spots.into_iter().collect());
         Closing { session, host_gaps, blind_spots, delegated_to: self.delegated_to }
@@ -161,13 +185,16 @@ mod tests {
 
     fn find(prefix: &str, sessions: &[u64]) -> Result<SessionId, RemoteError> {
         let mut candidates = Candidates::beginning(prefix)?;
-        sessions.iter().for_each(|id| candidates.add(&entry(1, "session.start").agent("demo", *id).build()));
+        sessions
+            .iter()
+            .for_each(|id| candidates.add(&Found::Entry(entry(1, "session.start").agent("demo", *id).build())));
         candidates.only()
     }
 
     fn told(entries: &[Entry]) -> (Vec<u64>, Closing) {
         let mut story = Story::matching(SessionId(1), Filter::default());
-        let own = entries.iter().filter(|entry| story.add(entry)).map(|entry| entry.seq).collect();
+        let own =
+            entries.iter().filter_map(|entry| story.add(Found::Entry(entry.clone()))).map(|entry| entry.seq).collect();
         (own, story.close(false))
     }
 

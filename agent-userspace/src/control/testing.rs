@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::client::Client;
-use super::core::{Core, CoreError, Entries, From, RunRefused};
+use super::core::{Answer, Core, CoreError, Entries, Found, From, Question, RunRefused};
 use super::peer::{Access, Peer};
 use super::protocol::{Request, Response};
 use super::report::{
@@ -211,6 +211,14 @@ impl Core for FakeCore {
             From::Time(_) => 0,
         };
         Box::new(all.into_iter().filter(move |entry| entry.seq >= first).map(Ok))
+    }
+
+    fn find(&self, question: Question) -> Answer {
+        let from = match question {
+            Question::Entries { from, .. } => from,
+            Question::Sessions { .. } | Question::Story { .. } => From::Start,
+        };
+        Box::new(self.entries(from).map(|entry| entry.map(Found::Entry)))
     }
 
     fn follow(&self) -> watch::Receiver<u64> {

@@ -17,8 +17,9 @@ use crate::control::report::{
     AgentItem, Doctor, Explanation, ExportStatus, Observation, ReloadReport, RunAccepted, Status, SyncReport,
     TrailStatus,
 };
-use crate::control::{Core, CoreError, Entries, From, Peer, RunRefused};
+use crate::control::{Answer, Core, CoreError, Entries, From, Peer, Question, RunRefused};
 use crate::entry::Entry;
+use crate::index::Search;
 use crate::metrics::{Registry, instruments};
 use crate::observation::{OBSERVATIONS, UNOBSERVED, blind_spots};
 use crate::trail::{Position, TrailReader};
@@ -189,6 +190,14 @@ impl Core for Daemon {
         let last = *self.written.borrow();
         match TrailReader::open(&self.state_dir, position) {
             Ok(reader) => Box::new(Reading { reader, last, batch: Vec::new().into_iter(), over: false }),
+            Err(error) => Box::new(std::iter::once(Err(CoreError::Trail(error.to_string())))),
+        }
+    }
+
+    fn find(&self, question: Question) -> Answer {
+        let last = *self.written.borrow();
+        match Search::of(&self.state_dir, question, last) {
+            Ok(search) => Box::new(search.map(|found| found.map_err(|error| CoreError::Trail(error.to_string())))),
             Err(error) => Box::new(std::iter::once(Err(CoreError::Trail(error.to_string())))),
         }
     }

@@ -64,6 +64,7 @@ use crate::control::server::{Limits, serve};
 use crate::control::socket::BindError;
 use crate::control::{Access, ControlSocket, Core};
 use crate::export::{Exporters, SettingsError, StartError, host_resource};
+use crate::index::Indexer;
 use crate::metrics::{Registry, observe_this_process};
 use crate::redact::{RedactError, Redactor};
 use crate::sensor::{Sensor, SensorError, SensorOptions};
@@ -160,6 +161,7 @@ pub struct Running {
     asker: Asker,
     pipeline: JoinHandle<()>,
     syncer: JoinHandle<()>,
+    indexer: JoinHandle<()>,
     ended: Arc<AtomicBool>,
     export: Arc<Export>,
     server: tokio::task::JoinHandle<()>,
@@ -252,7 +254,11 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
         let ended = Arc::clone(&ended);
         move || sync_every(interval, &syncer, &ended)
     })?;
-    Ok(Running { runtime, asker, pipeline, syncer, ended, export, server, core, beat })
+    let indexer = spawn("indexer", {
+        let (indexer, ended) = (Indexer::of(&paths.state_dir, written), Arc::clone(&ended));
+        move || indexer.run(&ended)
+    })?;
+    Ok(Running { runtime, asker, pipeline, syncer, indexer, ended, export, server, core, beat })
 }
 
 impl Running {
@@ -324,6 +330,10 @@ impl Running {
         self.syncer.thread().unpark();
         if self.syncer.join().is_err() {
             error!("the thread that makes the trail durable has panicked");
+        }
+        self.indexer.thread().unpark();
+        if self.indexer.join().is_err() {
+            error!("the thread that indexes the trail has panicked");
         }
         drop(self.core);
         // A client that still asks keeps it: then the exporters end with the runtime.

@@ -17,7 +17,7 @@ mod lock;
 mod reader;
 mod recovery;
 mod retention;
-mod segment;
+pub(crate) mod segment;
 #[cfg(test)]
 mod tests;
 mod verify;

@@ -87,6 +87,13 @@ impl TrailReader {
         Ok(reader)
     }
 
+    /// Opens a reader at the byte of a segment where a line begins.
+    pub(crate) fn open_at(state_dir: &Path, segment: u64, offset: u64) -> Result<Self, TrailError> {
+        let mut reader = Self::open(state_dir, Position::Start)?;
+        reader.enter(segment, offset)?;
+        Ok(reader)
+    }
+
     /// The place after the last entry that was read.
     pub fn cursor(&self) -> Cursor {
         let (segment, offset) = self.segment.as_ref().map_or((0, 0), |segment| (segment.first_seq, segment.offset));

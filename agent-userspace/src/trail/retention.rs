@@ -2,6 +2,7 @@
 //! that what is left can still be verified.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -137,7 +138,13 @@ impl Removable {
     /// A file cannot be removed.
     pub fn remove(self) -> Result<(), TrailError> {
         for path in &self.segments {
-            fs::remove_file(path).map_err(io_error("remove", path))?;
+            let index = path.with_extension(segment::INDEX_EXTENSION);
+            for path in [&index, path] {
+                match fs::remove_file(path) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    removed => removed.map_err(io_error("remove", path))?,
+                }
+            }
         }
         let dir = self.segments.first().and_then(|path| path.parent());
         dir.map_or(Ok(()), segment::sync_directory)

@@ -17,6 +17,8 @@ pub(super) const MAX_LINE_BYTES: usize = 512 * 1024;
 pub(super) const READ_BYTES: usize = 64 * 1024;
 
 const SUFFIX: &str = ".jsonl";
+/// What the name of a segment's index ends with.
+pub(super) const INDEX_EXTENSION: &str = "index";
 
 /// What finding a place needs of a line.
 #[derive(Clone, Debug, Deserialize)]
@@ -29,17 +31,22 @@ pub(super) struct Head {
 }
 
 /// The directory of the segments.
-pub(super) fn directory(state_dir: &Path) -> PathBuf {
+pub(crate) fn directory(state_dir: &Path) -> PathBuf {
     state_dir.join("trail")
 }
 
 /// The path of the segment whose first entry has this seq.
-pub(super) fn path(dir: &Path, first_seq: u64) -> PathBuf {
+pub(crate) fn path(dir: &Path, first_seq: u64) -> PathBuf {
     dir.join(format!("{first_seq:020}{SUFFIX}"))
 }
 
+/// The path of its index, which may be missing.
+pub(crate) fn index_path(dir: &Path, first_seq: u64) -> PathBuf {
+    path(dir, first_seq).with_extension(INDEX_EXTENSION)
+}
+
 /// The first seqs of all segments, in order. A directory that is not there has none.
-pub(super) fn list(dir: &Path) -> Result<Vec<u64>, TrailError> {
+pub(crate) fn list(dir: &Path) -> Result<Vec<u64>, TrailError> {
     let names = match fs::read_dir(dir) {
         Ok(names) => names,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -134,7 +141,7 @@ pub(super) fn bisect(file: &File, path: &Path, wanted: impl Fn(&Head) -> bool) -
 }
 
 /// Reads until the buffer is full or the file ends.
-pub(super) fn read_at_most(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+pub(crate) fn read_at_most(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match file.read_at(rest, offset + filled as u64) {
