@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod compare;
+mod learn;
 mod mini;
 mod real_agent;
 mod telemetry;

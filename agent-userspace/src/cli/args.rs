@@ -109,6 +109,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Say whether the trail is whole, and up to where a checkpoint vouches for it; needs no daemon
     Verify(VerifyArgs),
+    /// Write the narrow declaration that covers what sessions did; needs no daemon where the state directory can be read
+    Learn(LearnArgs),
     /// Judge recorded history by a proposed declaration; needs no daemon where the state directory can be read
     Replay(ReplayArgs),
     /// Read the declarations again
@@ -306,6 +308,20 @@ pub struct VerifyArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `bailiwick learn`.
+#[derive(Clone, Debug, Args)]
+pub struct LearnArgs {
+    /// Sessions of one agent: their ids, or the first digits of them
+    #[arg(required = true, value_parser = session_prefix, value_name = "SESSION")]
+    pub sessions: Vec<String>,
+    /// Grant also what was out of scope, but for what a rule denies
+    #[arg(long)]
+    pub include_out_of_scope: bool,
+    /// Read the state directory, whether a daemon runs or not
+    #[arg(long)]
+    pub offline: bool,
 }
 
 /// `bailiwick replay`.

@@ -9,6 +9,7 @@ pub mod check;
 mod commands;
 mod deed;
 mod history;
+mod learn;
 pub mod line;
 mod listing;
 pub mod live;
@@ -60,6 +61,9 @@ pub enum CliError {
     /// A declaration, or the configuration around it, is wrong.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
+    /// What was named does not fit together.
+    #[error("{0}")]
+    BadInput(String),
     /// The trail cannot be looked at.
     #[error(transparent)]
     Trail(#[from] TrailError),
@@ -86,7 +90,9 @@ impl CliError {
         match self {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => GOOD,
             Self::Output(_) | Self::NotReady { .. } => NO,
-            Self::Config(_) | Self::Daemon(DaemonError::Config(_) | DaemonError::Export(_)) => BAD_INPUT,
+            Self::Config(_) | Self::BadInput(_) | Self::Daemon(DaemonError::Config(_) | DaemonError::Export(_)) => {
+                BAD_INPUT
+            }
             Self::Daemon(
                 DaemonError::TooLittlePrivilege { .. } | DaemonError::Sensor(SensorError::NotPermitted { .. }),
             ) => TOO_LITTLE_PRIVILEGE,
@@ -160,6 +166,7 @@ fn execute(cli: &Cli, output: &mut Output<'_>, palette: Palette) -> Result<u8, C
         Command::Sync(args) => commands::sync(&client, *args, output),
         Command::Doctor(args) => commands::doctor(&client, *args, output, palette),
         Command::Status(args) => commands::status(&client, *args, output, palette),
+        Command::Learn(args) => learn::learn(&cli.paths, args, output),
         Command::Replay(args) => replay::replay(&cli.paths, args, output, palette),
         Command::Verify(args) => verify::verify(&cli.paths, args, output),
         Command::Reload(args) => commands::reload(&client, *args, output),

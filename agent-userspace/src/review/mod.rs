@@ -4,7 +4,9 @@
 //! are. Refuses: to change a declaration; and to speak of what it did not see without naming it.
 //!
 //! - [`gaps`]: what the history that was looked at does not hold
+//! - [`learn`]: the narrow declaration that covers what was done
 //! - [`replay`]: recorded actions judged by another configuration
 
 pub mod gaps;
+pub mod learn;
 pub mod replay;

@@ -216,7 +216,7 @@ fn exact_pattern(path: &[u8]) -> String {
     pattern
 }
 
-fn describe(action: &Action<'_>) -> String {
+pub(crate) fn describe(action: &Action<'_>) -> String {
     match action {
         Action::File { path, access } => {
             let verb = match access {

@@ -552,7 +552,7 @@ fn words(kind: ReasonKind, text: &str) -> Reason {
 
 /// Whether the kernel's name for a file is that of a pipe, a socket or the like, reopened through `/proc/PID/fd` or
 /// `/dev/stderr`: no file that a grant could name, and nothing that the process did not hold already.
-fn is_nameless(path: &[u8]) -> bool {
+pub(crate) fn is_nameless(path: &[u8]) -> bool {
     [&b"pipe:["[..], b"socket:[", b"anon_inode:"].iter().any(|start| path.starts_with(start))
 }
 

@@ -170,6 +170,16 @@ impl Recorded {
         question(&action)
     }
 
+    /// The host's own path of the file, where it must be granted as well.
+    pub fn host(&self) -> Option<&Name> {
+        self.host.as_ref()
+    }
+
+    /// Whether it found nothing there: a search along a path, which no grant is needed for.
+    pub fn is_search(&self) -> bool {
+        matches!(self.errno, Some(libc::ENOENT | libc::ENOTDIR))
+    }
+
     /// Whether it failed.
     pub fn failed(&self) -> bool {
         self.errno.is_some()
