@@ -99,6 +99,10 @@ pub struct Call {
     pub wide: u16,
     /// Its number among the 32-bit ones, or [`NONE`].
     pub narrow: u16,
+    /// Its number in the x32 ABI where that is one of its own (what it points to is laid out as for 32 bits), or [`NONE`].
+    pub x32: u16,
+    /// Its number in `socketcall`, by which 32-bit programs make all calls about sockets, or 0.
+    pub socketcall: u8,
     /// Who handles it.
     pub route: Route,
     /// The kind of its record.
@@ -116,7 +120,9 @@ pub struct Call {
 const NO_PATH: PathArgument = PathArgument { directory: ABSENT, name: ABSENT };
 
 const fn routed(name: &'static str, wide: u16, narrow: u16, route: Route, kind: RecordKind) -> Call {
-    Call { name, wide, narrow, route, kind, object: ABSENT, paths: [NO_PATH; 2], text: ABSENT, target: ABSENT }
+    let (x32, socketcall) = (NONE, 0);
+    let (object, paths, text, target) = (ABSENT, [NO_PATH; 2], ABSENT, ABSENT);
+    Call { name, wide, narrow, x32, socketcall, route, kind, object, paths, text, target }
 }
 
 const fn act(name: &'static str, wide: u16, narrow: u16, kind: RecordKind) -> Call {
@@ -142,6 +148,14 @@ impl Call {
 
     const fn target(self, target: u8) -> Self {
         Self { target, ..self }
+    }
+
+    const fn x32(self, x32: u16) -> Self {
+        Self { x32, ..self }
+    }
+
+    const fn socketcall(self, socketcall: u8) -> Self {
+        Self { socketcall, ..self }
     }
 
     /// The place of the call with that name, from 1. For constants: a name that is not there does not compile.
@@ -228,6 +242,7 @@ pub const CALLS: &[Call] = &[
     act("pivot_root", 155, 217, RecordKind::Mount).path(CWD, 0).other(CWD, 1),
     act("move_mount", 429, 429, RecordKind::Mount).path(2, 3).other(0, 1),
     act("open_tree", 428, 428, RecordKind::Mount).path(0, 1),
+    act("open_tree_attr", 467, 467, RecordKind::Mount).path(0, 1),
     act("fsmount", 432, 432, RecordKind::Mount),
     act("fsconfig", 431, 431, RecordKind::Mount).text(2),
     act("mount_setattr", 442, 442, RecordKind::Mount).path(0, 1),
@@ -239,39 +254,39 @@ pub const CALLS: &[Call] = &[
     // Files: bytes.
     routed("read", 0, 3, Route::Transfer, RecordKind::Io),
     routed("pread64", 17, 180, Route::Transfer, RecordKind::Io),
-    routed("readv", 19, 145, Route::Transfer, RecordKind::Io),
-    routed("preadv", 295, 333, Route::Transfer, RecordKind::Io),
-    routed("preadv2", 327, 378, Route::Transfer, RecordKind::Io),
+    routed("readv", 19, 145, Route::Transfer, RecordKind::Io).x32(515),
+    routed("preadv", 295, 333, Route::Transfer, RecordKind::Io).x32(534),
+    routed("preadv2", 327, 378, Route::Transfer, RecordKind::Io).x32(546),
     routed("write", 1, 4, Route::Transfer, RecordKind::Io),
     routed("pwrite64", 18, 181, Route::Transfer, RecordKind::Io),
-    routed("writev", 20, 146, Route::Transfer, RecordKind::Io),
-    routed("pwritev", 296, 334, Route::Transfer, RecordKind::Io),
-    routed("pwritev2", 328, 379, Route::Transfer, RecordKind::Io),
+    routed("writev", 20, 146, Route::Transfer, RecordKind::Io).x32(516),
+    routed("pwritev", 296, 334, Route::Transfer, RecordKind::Io).x32(535),
+    routed("pwritev2", 328, 379, Route::Transfer, RecordKind::Io).x32(547),
     routed("sendfile", 40, 187, Route::Transfer, RecordKind::Io),
     routed("sendfile64", NONE, 239, Route::Transfer, RecordKind::Io),
     routed("splice", 275, 313, Route::Transfer, RecordKind::Io),
     routed("copy_file_range", 326, 377, Route::Transfer, RecordKind::Io),
     // Processes.
-    routed("execve", 59, 11, Route::ExecFailed, RecordKind::ExecFailed),
-    routed("execveat", 322, 358, Route::ExecFailed, RecordKind::ExecFailed),
+    routed("execve", 59, 11, Route::ExecFailed, RecordKind::ExecFailed).x32(520),
+    routed("execveat", 322, 358, Route::ExecFailed, RecordKind::ExecFailed).x32(545),
     // Network.
-    routed("connect", 42, 362, Route::Socket, RecordKind::Connect),
+    routed("connect", 42, 362, Route::Socket, RecordKind::Connect).socketcall(3),
     routed("socketcall", NONE, 102, Route::Socket, RecordKind::Connect),
-    routed("accept", 43, NONE, Route::Socket, RecordKind::Accept),
-    routed("accept4", 288, 364, Route::Socket, RecordKind::Accept),
-    routed("bind", 49, 361, Route::Socket, RecordKind::Bind),
-    routed("listen", 50, 363, Route::Socket, RecordKind::Listen),
-    routed("socket", 41, 359, Route::Socket, RecordKind::Raw),
-    routed("sendto", 44, 369, Route::Socket, RecordKind::Send),
-    routed("sendmsg", 46, 370, Route::SendMessage, RecordKind::Send),
-    routed("sendmmsg", 307, 345, Route::SendMessage, RecordKind::Send),
-    routed("recvmsg", 47, 372, Route::ReceiveMessage, RecordKind::FdReceive),
-    routed("recvmmsg", 299, 337, Route::ReceiveMessages, RecordKind::FdReceive),
+    routed("accept", 43, NONE, Route::Socket, RecordKind::Accept).socketcall(5),
+    routed("accept4", 288, 364, Route::Socket, RecordKind::Accept).socketcall(18),
+    routed("bind", 49, 361, Route::Socket, RecordKind::Bind).socketcall(2),
+    routed("listen", 50, 363, Route::Socket, RecordKind::Listen).socketcall(4),
+    routed("socket", 41, 359, Route::Socket, RecordKind::Raw).socketcall(1),
+    routed("sendto", 44, 369, Route::Socket, RecordKind::Send).socketcall(11),
+    routed("sendmsg", 46, 370, Route::SendMessage, RecordKind::Send).x32(518).socketcall(16),
+    routed("sendmmsg", 307, 345, Route::SendMessage, RecordKind::Send).x32(538).socketcall(20),
+    routed("recvmsg", 47, 372, Route::ReceiveMessage, RecordKind::FdReceive).x32(519).socketcall(17),
+    routed("recvmmsg", 299, 337, Route::ReceiveMessages, RecordKind::FdReceive).x32(537).socketcall(19),
     routed("recvmmsg_time64", NONE, 417, Route::ReceiveMessages, RecordKind::FdReceive),
     // Privileges.
-    act("ptrace", 101, 26, RecordKind::Ptrace).target(1),
-    act("process_vm_readv", 310, 347, RecordKind::Ptrace).target(0),
-    act("process_vm_writev", 311, 348, RecordKind::Ptrace).target(0),
+    act("ptrace", 101, 26, RecordKind::Ptrace).target(1).x32(521),
+    act("process_vm_readv", 310, 347, RecordKind::Ptrace).target(0).x32(539),
+    act("process_vm_writev", 311, 348, RecordKind::Ptrace).target(0).x32(540),
     act("pidfd_getfd", 438, 438, RecordKind::Ptrace).object(0),
     act("process_madvise", 440, 440, RecordKind::Ptrace).object(0),
     act("kcmp", 312, 349, RecordKind::Ptrace).target(0),
@@ -303,7 +318,7 @@ pub const CALLS: &[Call] = &[
     act("init_module", 175, 128, RecordKind::Module),
     act("finit_module", 313, 350, RecordKind::Module).object(0),
     act("delete_module", 176, 129, RecordKind::Module).text(0),
-    act("kexec_load", 246, 283, RecordKind::Kexec),
+    act("kexec_load", 246, 283, RecordKind::Kexec).x32(528),
     act("kexec_file_load", 320, NONE, RecordKind::Kexec).object(0),
     act("add_key", 248, 286, RecordKind::Keyctl).text(0),
     act("request_key", 249, 287, RecordKind::Keyctl).text(0),
@@ -316,17 +331,47 @@ pub const CALLS: &[Call] = &[
 ];
 
 /// More than the highest number of a call.
-pub const NUMBERS: usize = 512;
+pub const NUMBERS: usize = 1_024;
 
-/// The places in [`CALLS`] by number, 0 for what nobody observes.
+/// The bit that marks a 64-bit call's number as one of the x32 ABI: `__X32_SYSCALL_BIT`.
+pub const X32_BIT: u32 = 0x4000_0000;
+/// The x32 ABI has numbers of its own from here on.
+pub const X32_FIRST: usize = 512;
+
+/// The places in [`CALLS`] by number, 0 for what nobody observes. Among the 64-bit ones stand those that the x32 ABI alone has.
 pub const fn places(narrow: bool) -> [u8; NUMBERS] {
     let mut places = [0; NUMBERS];
     let mut at = 0;
     while at < CALLS.len() {
-        let number = if narrow { CALLS[at].narrow } else { CALLS[at].wide };
-        if number != NONE {
-            assert!(places[number as usize] == 0, "a number stands in the table twice");
-            places[number as usize] = at as u8 + 1;
+        let call = &CALLS[at];
+        let numbers = if narrow { [call.narrow, NONE] } else { [call.wide, call.x32] };
+        let mut which = 0;
+        while which < 2 {
+            let number = numbers[which];
+            if number != NONE {
+                assert!(which == 0 || number as usize >= X32_FIRST, "no number of the x32 ABI's own");
+                assert!(places[number as usize] == 0, "a number stands in the table twice");
+                places[number as usize] = at as u8 + 1;
+            }
+            which += 1;
+        }
+        at += 1;
+    }
+    places
+}
+
+/// More than the highest number of `socketcall`.
+pub const SOCKETCALLS: usize = 32;
+
+/// The places in [`CALLS`] by their numbers in `socketcall`, 0 for what nobody observes.
+pub const fn socketcall_places() -> [u8; SOCKETCALLS] {
+    let mut places = [0; SOCKETCALLS];
+    let mut at = 0;
+    while at < CALLS.len() {
+        let number = CALLS[at].socketcall as usize;
+        if number != 0 {
+            assert!(places[number] == 0, "a number stands in the table twice");
+            places[number] = at as u8 + 1;
         }
         at += 1;
     }
@@ -336,3 +381,4 @@ pub const fn places(narrow: bool) -> [u8; NUMBERS] {
 const _: () = assert!(CALLS.len() < 255);
 const _: [u8; NUMBERS] = places(false);
 const _: [u8; NUMBERS] = places(true);
+const _: [u8; SOCKETCALLS] = socketcall_places();

@@ -274,15 +274,30 @@ fn a_vsock_connection_is_a_network_event() {
     });
 }
 
+/// Where the kernel does not take it, the attempt is told of with its error.
 #[test]
-fn a_call_of_the_x32_abi_is_told_of_where_the_kernel_takes_it() {
+fn a_call_of_the_x32_abi_is_told_of_by_its_name() {
     in_both_sets(|scene| {
-        let Some(trail) = scene.try_to(&["x32", scene.secret()]) else {
-            assert!(scene.secret.exists(), "it was taken after all");
-            return;
-        };
+        let taken = scene.try_to(&["x32", scene.secret()]);
+        assert_eq!(taken.is_none(), scene.secret.exists(), "what it did is not what it said");
+        let trail = taken.clone().unwrap_or_else(|| scene.instance.synced_trail());
         let unlinked = at(&trail, "file.unlink", &scene.secret);
-        assert_eq!(unlinked.only()["verdict"], "out_of_scope", "{:#?}", trail.event("file.unlink").0);
+        let entry = unlinked.only();
+        assert_eq!(entry["verdict"], "out_of_scope", "{entry:#}");
+        let error = taken.is_none().then(|| json!("ENOSYS"));
+        assert_eq!(entry["attributes"].get("error.type"), error.as_ref(), "{entry:#}");
+    });
+}
+
+#[test]
+fn what_stands_beside_a_calls_number_hides_no_call() {
+    in_both_sets(|scene| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (_, trail) = scene.evade(&["upper", scene.secret(), &port.to_string()]);
+        scene.deed(&trail);
+        let connected = trail.event("network.connect").filter(|entry| entry["attributes"]["server.port"] == port);
+        assert_eq!(connected.only()["verdict"], "out_of_scope", "{:#?}", connected.0);
     });
 }
 

@@ -2,20 +2,26 @@
 //!
 //! Hook: `tp_btf/sys_exit`, one for all: the number and the arguments still stand in the registers, the result is known,
 //! and what was opened or connected is there to be asked. It taxes every call of every process on the host, so it is
-//! attached only while a session lives. Sees 64-bit and 32-bit calls. Misses what leaves no system call: what io_uring does.
+//! attached only while a session lives. Sees 64-bit, 32-bit and x32 calls. Misses what leaves no system call: what io_uring
+//! does.
 //!
 //! The hook itself only turns away: by the number, then by membership. What is left goes to the program that handles the
 //! call ([`Route`]), each verified on its own; they share the hook's guard against recursion, and so its working memory.
 
 use core::hint::black_box;
+use core::ptr::addr_of_mut;
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::task_struct;
 use aya_ebpf::helpers::bpf_get_current_task_btf;
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
-use agent_common::call::{ABSENT, CALLS, NUMBERS, PathArgument, places};
+use agent_common::call::{
+    ABSENT, CALLS, Call as SystemCall, NUMBERS, PathArgument, SOCKETCALLS, X32_BIT, X32_FIRST, places,
+    socketcall_places,
+};
 use agent_common::maps::{LOSS_READ, Member};
 use agent_common::record::KINDS;
 use agent_common::{RecordHeader, RecordKind, StringTag};
@@ -44,7 +50,7 @@ pub struct Call {
     pub member: Member,
     /// Its place in the table of calls, from 1.
     pub place: u32,
-    /// Whether it is a 32-bit call.
+    /// Whether what it points to is laid out as for 32 bits.
     pub narrow: bool,
     /// What its records carry beside its member's flags: `FLAG_IO_URING` or 0.
     pub flags: u16,
@@ -57,19 +63,20 @@ pub struct Call {
 impl Call {
     /// The call whose exit this is; `None` where nobody observes it, or the task is in no session.
     #[inline(always)]
-    fn of(ctx: &BtfTracePointContext) -> Option<Self> {
+    fn of(ctx: &BtfTracePointContext, scratch: *mut Scratch) -> Option<Self> {
         let regs: *const core::ffi::c_void = ctx.arg(0);
         // SAFETY: the helper takes nothing.
         let task: *mut task_struct = unsafe { bpf_get_current_task_btf() }.cast();
-        let narrow = is_compat(task);
-        let place = place(number(regs)?, narrow);
+        let compat = is_compat(task);
+        let number = number(regs)?;
+        let mut place = place(number, compat);
         if place == 0 {
             return None;
         }
         let member = member::of(task)?;
         // SAFETY: `regs` is BTF-typed, and the offsets are those of its fields.
-        let arguments = unsafe {
-            if narrow {
+        let mut arguments = unsafe {
+            if compat {
                 [&REGS_BX, &REGS_CX, &REGS_DX, &REGS_SI, &REGS_DI, &REGS_BP, &REGS_BP, &REGS_BP]
                     .map(|register| u64::from(field::<u32, _>(regs, register)))
             } else {
@@ -77,7 +84,24 @@ impl Call {
                     .map(|register| field::<u64, _>(regs, register))
             }
         };
-        Some(Self { task, member: *member, place, narrow, flags: 0, arguments, result: ctx.arg(1) })
+        if place == SOCKETCALL {
+            let [which, at, ..] = arguments;
+            // What cannot be read stays what it was: nobody's to handle, and so counted as lost.
+            if let Ok([a, b, c, d, e, f]) = socketcall_arguments(at) {
+                place = socketcall(which);
+                arguments = [a, b, c, d, e, f, 0, 0];
+            }
+        }
+        let narrow = compat || number >= X32_FIRST;
+        // By way of a map's memory, whose contents the verifier does not follow: else it goes through a program once for each
+        // way in which arguments come.
+        // SAFETY: the path's buffer is aligned, long enough, and not in use yet.
+        let (arguments, place, narrow) = unsafe {
+            let kept = core::ptr::addr_of_mut!((*scratch).path).cast::<([u64; 8], u32, u32)>();
+            kept.write_volatile((arguments, place, u32::from(narrow)));
+            kept.read_volatile()
+        };
+        Some(Self { task, member: *member, place, narrow: narrow & 1 == 1, flags: 0, arguments, result: ctx.arg(1) })
     }
 
     /// The argument in that place; 0 where there is none.
@@ -213,10 +237,13 @@ pub struct Shape {
     pub target: u8,
 }
 
+const SOCKETCALL: u32 = SystemCall::place_of("socketcall");
+
 static WIDE: [u8; NUMBERS] = places(false);
 static NARROW: [u8; NUMBERS] = places(true);
 /// Not 0 for a number that means something observed, among the 64-bit calls or the 32-bit ones.
 static EITHER: [u8; NUMBERS] = either();
+static SOCKET_CALLS: [u8; SOCKETCALLS] = socketcall_places();
 static SHAPES: [Shape; 256] = shapes();
 
 const fn either() -> [u8; NUMBERS] {
@@ -251,12 +278,16 @@ const fn shapes() -> [Shape; 256] {
     shapes
 }
 
-/// The number of a call, if it means something observed: the first look, and for most calls the only one.
+/// The number of a call as our tables have it, if it means something observed: the first look, and for most calls the only one.
+///
+/// The kernel takes a number from the lower half of its register alone (`do_syscall_64`), whatever stands in the upper.
 #[inline(always)]
 fn number(regs: *const core::ffi::c_void) -> Option<usize> {
     // SAFETY: `regs` is BTF-typed, and the offset is that of its field.
-    let number: u64 = unsafe { field(regs, &REGS_AX) };
-    if number >= NUMBERS as u64 {
+    let whole = unsafe { field::<u64, _>(regs, &REGS_AX) } & 0xffff_ffff;
+    let number = whole & !u64::from(X32_BIT);
+    let end = if whole == number { X32_FIRST } else { NUMBERS };
+    if number >= end as u64 {
         return None;
     }
     let number = (black_box(number) & (NUMBERS as u64 - 1)) as usize;
@@ -270,6 +301,35 @@ fn place(number: usize, narrow: bool) -> u32 {
     let table = if narrow { NARROW.as_ptr() } else { WIDE.as_ptr() };
     // SAFETY: NUMBERS stand there, and `number` gives no more.
     u32::from(unsafe { *table.add(number) })
+}
+
+/// The place in the table of what `socketcall` is to do; 0 for what nobody observes.
+#[inline(always)]
+fn socketcall(which: u64) -> u32 {
+    if which >= SOCKETCALLS as u64 {
+        return 0;
+    }
+    // SAFETY: as many stand there as the mask lets through.
+    u32::from(unsafe { *SOCKET_CALLS.as_ptr().add((black_box(which) & (SOCKETCALLS as u64 - 1)) as usize) })
+}
+
+/// The arguments of what `socketcall` does; those that the call does not have may not be there to be read.
+#[inline(always)]
+fn socketcall_arguments(address: u64) -> Result<[u64; 6], Unreadable> {
+    let mut narrow = [0u32; 6];
+    let at = addr_of_mut!(narrow);
+    // SAFETY: bytes of our own; the longer read fails where memory ends, so the shorter comes first.
+    let failed = unsafe {
+        let failed = bpf_probe_read_user(at.cast(), 8, address as *const core::ffi::c_void);
+        bpf_probe_read_user(at.cast(), 12, address as *const core::ffi::c_void);
+        bpf_probe_read_user(at.cast(), 24, address as *const core::ffi::c_void);
+        failed
+    };
+    let [a, b, c, d, e, f] = narrow;
+    if failed != 0 {
+        return Err(Unreadable);
+    }
+    Ok([u64::from(a), u64::from(b), u64::from(c), u64::from(d), u64::from(e), u64::from(f)])
 }
 
 /// Not 0: every system call of a member is counted by its number.
@@ -298,7 +358,12 @@ pub fn on_sys_exit(ctx: BtfTracePointContext) -> i32 {
     let Some(number) = number(ctx.arg(0)) else { return 0 };
     // SAFETY: the helper takes nothing.
     let task: *mut task_struct = unsafe { bpf_get_current_task_btf() }.cast();
-    let place = place(number, is_compat(task));
+    let mut place = place(number, is_compat(task));
+    if place == SOCKETCALL {
+        let regs: *const core::ffi::c_void = ctx.arg(0);
+        // SAFETY: `regs` is BTF-typed, and the offset is that of its field.
+        place = socketcall(u64::from(unsafe { field::<u32, _>(regs, &REGS_BX) }));
+    }
     if place == 0 {
         return 0;
     }
@@ -314,9 +379,15 @@ pub fn on_sys_exit(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn handle(ctx: &BtfTracePointContext, handler: impl FnOnce(&Call, *mut Scratch) -> Result<(), Unreadable>) -> i32 {
-    let Some(call) = Call::of(ctx) else { return 0 };
+    const EFAULT: i64 = -14;
     let Some(scratch) = SCRATCH_CALL.get_ptr_mut(0) else { return 0 };
-    if handler(&call, scratch).is_err() {
+    let Some(call) = Call::of(ctx, scratch) else { return 0 };
+    if call.place == SOCKETCALL {
+        // The kernel could not read its arguments either, or another thread has taken them away.
+        if call.result != EFAULT {
+            count_lost(call.member.session, call.shape().kind, LOSS_READ);
+        }
+    } else if handler(&call, scratch).is_err() {
         count_lost(call.member.session, call.shape().kind, LOSS_READ);
     }
     0

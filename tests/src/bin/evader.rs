@@ -13,6 +13,7 @@
 //! - `evader binfmt DIR INTERPRETER`: runs DIR/given.evader by an interpreter registered in namespaces of its own.
 //! - `evader vsock (local|refused)`: a vsock connection, in the latter case with flags that the kernel refuses.
 //! - `evader x32 FILE`: unlinks by the system call of the x32 ABI.
+//! - `evader upper FILE PORT`: truncates and connects by numbers with more in the register than the kernel looks at.
 //! - `evader clone3`: a child in user and mount namespaces of its own.
 //! - `evader unspecified PORT`: datagrams to 127.0.0.1, by an address that says it is of no family.
 //! - `evader flood FILE PORT`: a million cheap calls around one connection.
@@ -74,6 +75,7 @@ fn run(words: &[&str]) -> anyhow::Result<Outcome> {
         ["binfmt", dir, interpreter] => return binfmt(Path::new(dir), interpreter),
         ["vsock", way] => return vsock(*way == "local"),
         ["x32", file] => return x32(&path(file)?),
+        ["upper", file, port] => upper(&path(file)?, port.parse()?)?,
         ["unspecified", port] => unspecified(port.parse()?)?,
         ["clone3"] => return clone3(),
         ["flood", file, port] => flood(Path::new(file), port.parse()?)?,
@@ -104,10 +106,7 @@ fn deed(file: &CString) -> anyhow::Result<()> {
 /// The kernel takes an IPv4 address of the family AF_UNSPEC for one of AF_INET.
 fn unspecified(port: u16) -> anyhow::Result<()> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
-    // SAFETY: zeros are an address.
-    let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };
-    address.sin_port = port.to_be();
-    address.sin_addr.s_addr = u32::from(std::net::Ipv4Addr::LOCALHOST).to_be();
+    let address = libc::sockaddr_in { sin_family: libc::AF_UNSPEC as libc::sa_family_t, ..localhost(port) };
     let len = libc::socklen_t::try_from(size_of_val(&address))?;
     let at = (&raw const address).cast();
     // SAFETY: the bytes and the address outlive the call.
@@ -371,6 +370,32 @@ fn x32(file: &CString) -> anyhow::Result<Outcome> {
     let error = std::io::Error::last_os_error();
     ensure!(error.raw_os_error() == Some(libc::ENOSYS), "{error}");
     Ok(Outcome::Missing(error))
+}
+
+/// The kernel takes a call's number from the lower half of its register alone.
+fn upper(file: &CString, port: u16) -> anyhow::Result<()> {
+    const BEYOND: c_long = 1 << 32;
+    // SAFETY: the path outlives the call.
+    checked("truncate", unsafe { libc::syscall(BEYOND | libc::SYS_truncate, file.as_ptr(), 1) })?;
+    let address = localhost(port);
+    // SAFETY: a plain system call; the descriptor ends with the process.
+    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+    checked("socket", fd)?;
+    // SAFETY: the address outlives the call, and is as long as is said.
+    checked("connect", unsafe {
+        libc::syscall(BEYOND | libc::SYS_connect, fd, &raw const address, size_of_val(&address))
+    })?;
+    Ok(())
+}
+
+/// The address of a port of this machine.
+fn localhost(port: u16) -> libc::sockaddr_in {
+    // SAFETY: zeros are an address.
+    let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+    address.sin_family = libc::AF_INET as libc::sa_family_t;
+    address.sin_port = port.to_be();
+    address.sin_addr.s_addr = u32::from(std::net::Ipv4Addr::LOCALHOST).to_be();
+    address
 }
 
 fn flood(file: &Path, port: u16) -> anyhow::Result<()> {

@@ -1,25 +1,27 @@
-//! Opens and connects by 32-bit system calls (`int 0x80`) from a 64-bit process, and by 64-bit ones to compare with.
+//! Opens, connects, names and messages by 32-bit system calls (`int 0x80`) from a 64-bit process, and by 64-bit ones to compare with.
 //!
 //! - `narrow 32 DIR ADDRESS:PORT` and `narrow 64 DIR ADDRESS:PORT` do the same in either way, in the directory DIR with the
 //!   file `plain`, and print one JSON object: `{"processes": [{"tgid", "opens"}], "connects"}`, as `opener` and `connector`
-//!   do. They create the file `new` in DIR and remove it.
+//!   do. They create the file `new` in DIR and remove it. The datagrams that they send go to the same address.
 //! - `narrow probe` ends well where the kernel takes 32-bit calls; elsewhere a signal ends it.
 
 use std::arch::asm;
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
+use std::mem::MaybeUninit;
 use std::net::SocketAddrV4;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg, socket_with,
+};
 use serde_json::{Value, json};
 
 /// Room for what the calls point to.
 const ARENA_BYTES: usize = 64 * 1024;
-/// `SYS_CONNECT` of `linux/net.h`: which call `socketcall` is to make.
-const SOCKETCALL_CONNECT: u32 = 3;
 
 /// Memory below 4 GiB, where alone a 32-bit call can point to.
 struct Arena {
@@ -62,12 +64,29 @@ impl Arena {
 #[derive(Clone, Copy, Debug)]
 enum Call {
     Close,
+    Chmod,
+    Chown,
     Connect,
     Creat,
+    Ftruncate,
+    Link,
+    Mkdir,
     Open,
     Openat,
-    /// On x86-64 there is none: a plain connect stands in.
+    Recvmsg,
+    Rename,
+    Rmdir,
+    Sendmsg,
+    Sendto,
+    Setresuid,
+    /// On x86-64 there is none: the plain call stands in, here and below.
     SocketcallConnect,
+    SocketcallRecvmsg,
+    SocketcallSendmsg,
+    Symlink,
+    Truncate,
+    Unlink,
+    Write,
 }
 
 /// The two ways in.
@@ -79,30 +98,14 @@ enum Width {
 
 impl Width {
     /// Makes a call; returns what it returned, a negative errno for one that failed.
-    fn call(self, call: Call, arguments: [u32; 3]) -> i32 {
-        let [first, second, third] = arguments;
+    fn call(self, call: Call, arguments: [u32; 6]) -> i32 {
+        let (narrow_number, wide_number) = call.numbers();
         match self {
-            Self::Narrow => {
-                let number = match call {
-                    Call::Open => 5,
-                    Call::Close => 6,
-                    Call::Creat => 8,
-                    Call::SocketcallConnect => 102,
-                    Call::Openat => 295,
-                    Call::Connect => 362,
-                };
-                narrow(number, arguments)
-            }
+            Self::Narrow => narrow(narrow_number, arguments),
             Self::Wide => {
-                let number = match call {
-                    Call::Open => libc::SYS_open,
-                    Call::Close => libc::SYS_close,
-                    Call::Creat => libc::SYS_creat,
-                    Call::Openat => libc::SYS_openat,
-                    Call::Connect | Call::SocketcallConnect => libc::SYS_connect,
-                };
+                let [a, b, c, d, e, f] = arguments.map(u64::from);
                 // SAFETY: pointers among the arguments lead into the arena, which lives as long as the process.
-                let result = unsafe { libc::syscall(number, u64::from(first), u64::from(second), u64::from(third)) };
+                let result = unsafe { libc::syscall(wide_number, a, b, c, d, e, f) };
                 if result >= 0 {
                     return i32::try_from(result).unwrap_or(i32::MAX);
                 }
@@ -110,27 +113,80 @@ impl Width {
             }
         }
     }
+
+    /// Bytes of a pointer, and of all that is as long as one.
+    fn word(self, value: u32) -> Vec<u8> {
+        match self {
+            Self::Narrow => value.to_ne_bytes().to_vec(),
+            Self::Wide => u64::from(value).to_ne_bytes().to_vec(),
+        }
+    }
 }
 
-/// A 32-bit call. The compiler keeps `rbx` for itself, so it is put back.
-fn narrow(number: u32, arguments: [u32; 3]) -> i32 {
-    let [first, second, third] = arguments;
+impl Call {
+    /// Its number on i386 and on x86-64.
+    fn numbers(self) -> (u32, libc::c_long) {
+        match self {
+            Self::Close => (6, libc::SYS_close),
+            Self::Chmod => (15, libc::SYS_chmod),
+            Self::Chown => (212, libc::SYS_chown),
+            Self::Connect => (362, libc::SYS_connect),
+            Self::Creat => (8, libc::SYS_creat),
+            // The 64-bit kind of each: 194 and 193.
+            Self::Ftruncate => (194, libc::SYS_ftruncate),
+            Self::Link => (9, libc::SYS_link),
+            Self::Mkdir => (39, libc::SYS_mkdir),
+            Self::Open => (5, libc::SYS_open),
+            Self::Openat => (295, libc::SYS_openat),
+            Self::Recvmsg => (372, libc::SYS_recvmsg),
+            Self::Rename => (38, libc::SYS_rename),
+            Self::Rmdir => (40, libc::SYS_rmdir),
+            Self::Sendmsg => (370, libc::SYS_sendmsg),
+            Self::Sendto => (369, libc::SYS_sendto),
+            Self::Setresuid => (208, libc::SYS_setresuid),
+            Self::SocketcallConnect => (102, libc::SYS_connect),
+            Self::SocketcallRecvmsg => (102, libc::SYS_recvmsg),
+            Self::SocketcallSendmsg => (102, libc::SYS_sendmsg),
+            Self::Symlink => (83, libc::SYS_symlink),
+            Self::Truncate => (193, libc::SYS_truncate),
+            Self::Unlink => (10, libc::SYS_unlink),
+            Self::Write => (4, libc::SYS_write),
+        }
+    }
+
+    /// Its number in `socketcall` (`linux/net.h`), where it is made by that.
+    fn in_socketcall(self) -> Option<u32> {
+        match self {
+            Self::SocketcallConnect => Some(3),
+            Self::SocketcallSendmsg => Some(16),
+            Self::SocketcallRecvmsg => Some(17),
+            _ => None,
+        }
+    }
+}
+
+/// A 32-bit call. The compiler keeps `rbx` and `rbp` for itself, so they are put back.
+fn narrow(number: u32, arguments: [u32; 6]) -> i32 {
+    let [first, second, third, fourth, fifth, sixth] = arguments.map(u64::from);
     let result: i32;
     // SAFETY: pointers among the arguments lead into the arena, which lives as long as the process; the kernel may clear the
-    // registers that 32-bit code does not have.
+    // registers that 32-bit code does not have. What is pushed is popped, and the stack not used otherwise in between.
     unsafe {
         asm!(
-            "xchg {first:r}, rbx",
+            "push rbx",
+            "push rbp",
+            "mov rbx, r8",
+            "mov rbp, r9",
             "int 0x80",
-            "xchg {first:r}, rbx",
-            first = inout(reg) u64::from(first) => _,
+            "pop rbp",
+            "pop rbx",
             inlateout("eax") number => result,
-            in("ecx") second,
-            in("edx") third,
-            in("esi") 0,
-            in("edi") 0,
-            out("r8") _,
-            out("r9") _,
+            in("rcx") second,
+            in("rdx") third,
+            in("rsi") fourth,
+            in("rdi") fifth,
+            inlateout("r8") first => _,
+            inlateout("r9") sixth => _,
             out("r10") _,
             out("r11") _,
         );
@@ -150,7 +206,7 @@ impl Worker {
     fn open(
         &mut self,
         call: Call,
-        arguments: [u32; 3],
+        arguments: [u32; 6],
         path: &Path,
         access: &str,
         errno: Option<(&str, i32)>,
@@ -172,14 +228,99 @@ impl Worker {
             (self.arena.path(dir)?, self.arena.path(&plain)?, self.arena.path(Path::new("plain"))?);
         let (new_at, missing_at) = (self.arena.path(&new)?, self.arena.path(&missing)?);
 
-        self.open(Call::Openat, [AT_FDCWD, plain_at, read], &plain, "r", None)?;
-        self.open(Call::Open, [plain_at, write, 0], &plain, "w", None)?;
-        let at = self.open(Call::Open, [dir_at, read, 0], dir, "r", None)?.context("no descriptor")?;
-        self.open(Call::Openat, [at, relative_at, both], &plain, "rw", None)?;
-        ensure!(self.width.call(Call::Close, [at, 0, 0]) == 0, "close");
-        self.open(Call::Creat, [new_at, 0o600, 0], &new, "w", None)?;
+        self.open(Call::Openat, [AT_FDCWD, plain_at, read, 0, 0, 0], &plain, "r", None)?;
+        self.open(Call::Open, [plain_at, write, 0, 0, 0, 0], &plain, "w", None)?;
+        let at = self.open(Call::Open, [dir_at, read, 0, 0, 0, 0], dir, "r", None)?.context("no descriptor")?;
+        self.open(Call::Openat, [at, relative_at, both, 0, 0, 0], &plain, "rw", None)?;
+        ensure!(self.width.call(Call::Close, [at, 0, 0, 0, 0, 0]) == 0, "close");
+        self.open(Call::Creat, [new_at, 0o600, 0, 0, 0, 0], &new, "w", None)?;
         std::fs::remove_file(&new)?;
-        self.open(Call::Open, [missing_at, read, 0], &missing, "r", Some(("ENOENT", libc::ENOENT)))?;
+        self.open(Call::Open, [missing_at, read, 0, 0, 0, 0], &missing, "r", Some(("ENOENT", libc::ENOENT)))?;
+        Ok(())
+    }
+
+    /// Makes a call, by `socketcall` where it is one of that.
+    fn made(&mut self, call: Call, mut arguments: [u32; 6]) -> anyhow::Result<i32> {
+        if let (Width::Narrow, Some(number)) = (self.width, call.in_socketcall()) {
+            let of_call: Vec<u8> = arguments.iter().flat_map(|argument| argument.to_ne_bytes()).collect();
+            arguments = [number, self.arena.put(&of_call)?, 0, 0, 0, 0];
+        }
+        Ok(self.width.call(call, arguments))
+    }
+
+    /// Makes a call that must succeed.
+    fn done(&mut self, call: Call, arguments: [u32; 6]) -> anyhow::Result<u32> {
+        let result = self.made(call, arguments)?;
+        u32::try_from(result).with_context(|| format!("{call:?} gives {result}"))
+    }
+
+    fn names(&mut self, dir: &Path) -> anyhow::Result<()> {
+        let mut at = |name: &str| self.arena.path(&dir.join(name));
+        let (plain, one, two, sub, link) = (at("plain")?, at("one")?, at("two")?, at("made")?, at("soft")?);
+        self.done(Call::Link, [plain, one, 0, 0, 0, 0])?;
+        self.done(Call::Rename, [one, two, 0, 0, 0, 0])?;
+        self.done(Call::Chmod, [two, 0o640, 0, 0, 0, 0])?;
+        self.done(Call::Chown, [two, u32::MAX, u32::MAX, 0, 0, 0])?;
+        self.done(Call::Truncate, [two, 3, 0, 0, 0, 0])?;
+        self.done(Call::Symlink, [two, link, 0, 0, 0, 0])?;
+        self.done(Call::Mkdir, [sub, 0o700, 0, 0, 0, 0])?;
+        self.done(Call::Rmdir, [sub, 0, 0, 0, 0, 0])?;
+        let fd = self.done(Call::Open, [two, libc::O_WRONLY.cast_unsigned(), 0, 0, 0, 0])?;
+        self.opens.push(json!({"path": dir.join("two"), "access": "w", "count": 1, "errno": null}));
+        self.done(Call::Ftruncate, [fd, 2, 0, 0, 0, 0])?;
+        self.done(Call::Write, [fd, two, 5, 0, 0, 0])?;
+        self.done(Call::Close, [fd, 0, 0, 0, 0, 0])?;
+        self.done(Call::Unlink, [two, 0, 0, 0, 0, 0])?;
+        self.done(Call::Unlink, [link, 0, 0, 0, 0, 0])?;
+        self.done(Call::Setresuid, [u32::MAX, u32::MAX, u32::MAX, 0, 0, 0])?;
+        Ok(())
+    }
+
+    /// A `struct msghdr` with one byte of data.
+    fn message(&mut self, name: &[u8], control: &[u8]) -> anyhow::Result<u32> {
+        let (byte, name_at) = (self.arena.put(b"x")?, self.arena.put(name)?);
+        let control_at = self.arena.put(control)?;
+        let word = |value: u32| self.width.word(value);
+        let part = [word(byte), word(1)].concat();
+        let part = self.arena.put(&part)?;
+        let lengths = [name.len(), control.len()].map(u32::try_from);
+        let [name_len, control_len] = [lengths[0]?, lengths[1]?];
+        let word = |value: u32| self.width.word(value);
+        let named = if name.is_empty() { 0 } else { name_at };
+        // An int, and in the 64-bit structure what aligns the next word.
+        let message = [word(named), word(name_len), word(part), word(1), word(control_at), word(control_len), word(0)];
+        self.arena.put(&message.concat())
+    }
+
+    /// Two datagrams, by the call's own number and by `socketcall`; and two descriptors received likewise.
+    fn messages(&mut self, dir: &Path, target: SocketAddrV4) -> anyhow::Result<()> {
+        let datagrams = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+        let fd = datagrams.as_raw_fd().cast_unsigned();
+        let mut name = vec![2, 0];
+        name.extend(target.port().to_be_bytes());
+        name.extend(target.ip().octets());
+        name.extend([0; 8]);
+        let message = self.message(&name, &[])?;
+        for call in [Call::Sendmsg, Call::SocketcallSendmsg] {
+            ensure!(self.done(call, [fd, message, 0, 0, 0, 0])? == 1, "{call:?}");
+        }
+        let address = self.arena.put(&name)?;
+        self.done(Call::Sendto, [fd, address, 1, 0, address, 16])?;
+        let plain = std::fs::File::open(dir.join("plain"))?;
+        let (from, to) = UnixDatagram::pair()?;
+        for call in [Call::Recvmsg, Call::SocketcallRecvmsg] {
+            let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = SendAncillaryBuffer::new(&mut room);
+            let descriptors = [plain.as_fd()];
+            ensure!(control.push(SendAncillaryMessage::ScmRights(&descriptors)), "no room for a descriptor");
+            sendmsg(&from, &[IoSlice::new(b"x")], &mut control, SendFlags::empty())?;
+            let message = self.message(&[], &[0; 64])?;
+            self.done(call, [to.as_raw_fd().cast_unsigned(), message, 0, 0, 0, 0])?;
+        }
+        // As the first open of all was.
+        if let Some(first) = self.opens.first_mut() {
+            first["count"] = json!(2);
+        }
         Ok(())
     }
 
@@ -193,12 +334,7 @@ impl Worker {
         address.extend([0; 8]);
         let length = u32::try_from(address.len())?;
         let address = self.arena.put(&address)?;
-        let mut arguments = [fd, address, length];
-        if let (Width::Narrow, Call::SocketcallConnect) = (self.width, call) {
-            let of_call: Vec<u8> = arguments.iter().flat_map(|argument| argument.to_ne_bytes()).collect();
-            arguments = [SOCKETCALL_CONNECT, self.arena.put(&of_call)?, 0];
-        }
-        let result = self.width.call(call, arguments);
+        let result = self.made(call, [fd, address, length, 0, 0, 0])?;
         ensure!(result == 0, "{call:?} to {target} gives {result}");
         let (ip, port) = (target.ip().to_string(), target.port());
         let said = json!({"transport": "tcp", "type": "ipv4", "address": ip, "port": port, "errno": null});
@@ -213,6 +349,8 @@ fn work(width: Width, dir: &Path, target: &str) -> anyhow::Result<()> {
     worker.opens(dir)?;
     worker.connect(Call::Connect, target)?;
     worker.connect(Call::SocketcallConnect, target)?;
+    worker.names(dir)?;
+    worker.messages(dir, target)?;
     let process = json!({"tgid": std::process::id(), "opens": worker.opens});
     writeln!(io::stdout(), "{}", json!({"processes": [process], "connects": worker.connects}))?;
     Ok(())
@@ -220,7 +358,7 @@ fn work(width: Width, dir: &Path, target: &str) -> anyhow::Result<()> {
 
 fn probe() -> anyhow::Result<()> {
     const GETPID: u32 = 20;
-    let tgid = narrow(GETPID, [0; 3]);
+    let tgid = narrow(GETPID, [0; 6]);
     ensure!(tgid.cast_unsigned() == std::process::id(), "getpid gives {tgid}");
     Ok(())
 }

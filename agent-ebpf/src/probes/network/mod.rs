@@ -51,65 +51,26 @@ pub fn socket_family_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unre
     const LISTEN: u32 = SystemCall::place_of("listen");
     const SOCKET: u32 = SystemCall::place_of("socket");
     const SENDTO: u32 = SystemCall::place_of("sendto");
-    const SOCKETCALL: u32 = SystemCall::place_of("socketcall");
-    let [a, b, c, d, e, f, ..] = call.arguments;
-    let (which, arguments) = match call.place {
-        CONNECT => (SYS_CONNECT, [a, b, c, d, e, f]),
-        BIND => (SYS_BIND, [a, b, c, d, e, f]),
-        LISTEN => (SYS_LISTEN, [a, b, c, d, e, f]),
-        SOCKET => (SYS_SOCKET, [a, b, c, d, e, f]),
-        SENDTO => (SYS_SENDTO, [a, b, c, d, e, f]),
-        SOCKETCALL => (a, narrow_arguments(b)?),
-        _ => (SYS_ACCEPT, [a, b, c, d, e, f]),
-    };
-    let [first, second, third, fourth, fifth, sixth] = arguments;
-    match which {
-        SYS_SOCKET => made(call, scratch, first, second, third),
-        SYS_ACCEPT | SYS_ACCEPT4 if call.result < 0 => Ok(()),
-        SYS_SENDTO if fifth == 0 => Ok(()),
-        which => {
-            let fd = if matches!(which, SYS_ACCEPT | SYS_ACCEPT4) { call.result as u64 } else { first };
-            // A descriptor that is none, or that another thread has closed, is no socket.
-            let Ok(file) = call.file(fd) else { return Ok(()) };
-            match which {
-                SYS_BIND => bound(call, scratch, file, second, third),
-                SYS_CONNECT => connected(call, scratch, file, second, third),
-                SYS_LISTEN => tell_socket(call, scratch, RecordKind::Listen, file),
-                SYS_ACCEPT | SYS_ACCEPT4 => tell_socket(call, scratch, RecordKind::Accept, file),
-                SYS_SENDTO => sent(call, scratch, file, fifth, sixth, fourth),
-                _ => Ok(()),
-            }
-        }
+    const ACCEPT: u32 = SystemCall::place_of("accept");
+    const ACCEPT4: u32 = SystemCall::place_of("accept4");
+    let [first, second, third, fourth, fifth, sixth, ..] = call.arguments;
+    let accepts = matches!(call.place, ACCEPT | ACCEPT4);
+    if call.place == SOCKET {
+        return made(call, scratch, first, second, third);
     }
-}
-
-// The numbers of `socketcall`.
-const SYS_SOCKET: u64 = 1;
-const SYS_BIND: u64 = 2;
-const SYS_CONNECT: u64 = 3;
-const SYS_LISTEN: u64 = 4;
-const SYS_ACCEPT: u64 = 5;
-const SYS_SENDTO: u64 = 11;
-const SYS_ACCEPT4: u64 = 18;
-
-/// The arguments of the call that 32-bit programs make for everything about sockets; those that the call does not have may
-/// not be there to be read.
-#[inline(always)]
-fn narrow_arguments(address: u64) -> Result<[u64; 6], Unreadable> {
-    let mut narrow = [0u32; 6];
-    let at = addr_of_mut!(narrow);
-    // SAFETY: bytes of our own; the longer read fails where memory ends, so the shorter comes first.
-    let failed = unsafe {
-        let failed = bpf_probe_read_user(at.cast(), 8, address as *const core::ffi::c_void);
-        bpf_probe_read_user(at.cast(), 12, address as *const core::ffi::c_void);
-        bpf_probe_read_user(at.cast(), 24, address as *const core::ffi::c_void);
-        failed
-    };
-    let [a, b, c, d, e, f] = narrow;
-    if failed != 0 {
-        return Err(Unreadable);
+    if accepts && call.result < 0 || call.place == SENDTO && fifth == 0 {
+        return Ok(());
     }
-    Ok([u64::from(a), u64::from(b), u64::from(c), u64::from(d), u64::from(e), u64::from(f)])
+    // A descriptor that is none, or that another thread has closed, is no socket.
+    let Ok(file) = call.file(if accepts { call.result as u64 } else { first }) else { return Ok(()) };
+    match call.place {
+        BIND => bound(call, scratch, file, second, third),
+        CONNECT => connected(call, scratch, file, second, third),
+        LISTEN => tell_socket(call, scratch, RecordKind::Listen, file),
+        ACCEPT | ACCEPT4 => tell_socket(call, scratch, RecordKind::Accept, file),
+        SENDTO => sent(call, scratch, file, fifth, sixth, fourth),
+        _ => Ok(()),
+    }
 }
 
 /// A socket was made: told of where it is one that goes around the usual ways.
