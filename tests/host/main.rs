@@ -4,5 +4,6 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod ocsf;
 mod receiver;
 mod workloads;

@@ -18,6 +18,7 @@ mod flood;
 mod gate;
 mod io_uring;
 mod network;
+mod ocsf;
 mod process;
 mod redaction;
 mod review;

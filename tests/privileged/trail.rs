@@ -165,17 +165,17 @@ fn a_session_ends_with_a_statement_of_how_complete_its_entries_are() {
 }
 
 /// A small file system of the test's own for the trail; gone with it.
-struct Tmpfs(PathBuf);
+pub(crate) struct Tmpfs(PathBuf);
 
 impl Tmpfs {
-    fn over(path: PathBuf, options: &str) -> Self {
+    pub(crate) fn over(path: PathBuf, options: &str) -> Self {
         let options = std::ffi::CString::new(options).unwrap();
         mount("tmpfs", &path, "tmpfs", MountFlags::empty(), Some(options.as_c_str())).unwrap();
         Self(path)
     }
 
     /// Leaves so many bytes free.
-    fn fill(&self, leave: u64) -> PathBuf {
+    pub(crate) fn fill(&self, leave: u64) -> PathBuf {
         let free = rustix::fs::statvfs(&self.0).unwrap();
         let filler = self.0.join("filler");
         let len = (free.f_bavail * free.f_frsize).saturating_sub(leave);

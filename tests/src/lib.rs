@@ -12,6 +12,7 @@ pub mod entries;
 pub mod http;
 pub mod instance;
 pub mod model;
+pub mod ocsf;
 pub mod receiver;
 pub mod requirement;
 pub mod strace;

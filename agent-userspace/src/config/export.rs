@@ -3,6 +3,7 @@
 //! Input: the section. Output: [`ExportSettings`]. Refuses: a target without a name or an endpoint, a name twice, and
 //! what the exporters could not honour: so the faults have their places.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::header::HeaderMap;
@@ -12,7 +13,8 @@ use super::duration;
 use super::fault::{Fault, Problem};
 use super::reader::{Located, Section};
 use super::rules::Reading;
-use super::settings::{choice, no_choice};
+use super::settings::{choice, no_choice, within};
+use crate::export::ocsf::{OCSF_TARGET, OcsfSettings};
 use crate::export::{
     Backoff, Compression, DEFAULT_TIMEOUT, Protocol, STANDARD_TARGET, Signal, SignalSettings, TargetSettings,
 };
@@ -24,6 +26,12 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(300);
 /// A receiver that is back is noticed after so long at the latest.
 const MAX_LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
+/// Files of OCSF events that may be kept beside the one that is written.
+const MAX_OCSF_FILES: u64 = 1_000;
+/// So much, where nothing is said, comes to at most 600 MiB.
+const DEFAULT_OCSF_BYTES: u64 = 100 << 20;
+const DEFAULT_OCSF_FILES: u32 = 5;
+
 /// `[export]`; the `OTEL_EXPORTER_OTLP_*` variables override its endpoint and protocol.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExportSettings {
@@ -33,6 +41,8 @@ pub struct ExportSettings {
     pub protocol: Option<Protocol>,
     /// The targets of `[[export.target]]`.
     pub targets: Vec<TargetSettings>,
+    /// `[export.ocsf]`; none: no file is written.
+    pub ocsf: Option<OcsfSettings>,
 }
 
 impl ExportSettings {
@@ -45,12 +55,38 @@ impl ExportSettings {
             let fault = Fault::TooMany { key: "target".to_owned(), found: tables.len(), limit: MAX_TARGETS };
             problems.push(Problem::at(&section.key_origin("target"), fault));
         }
+        let table = section.section("ocsf", "[export.ocsf]", problems);
+        self.ocsf = table.and_then(|table| ocsf(table, problems));
         section.finish(problems);
         let mut names: Vec<Located<String>> = Vec::new();
         for table in tables.into_iter().take(MAX_TARGETS) {
             self.targets.extend(target(table, &mut names, reading));
         }
     }
+}
+
+/// The file of OCSF events.
+fn ocsf(mut table: Section<'_>, problems: &mut Vec<Problem>) -> Option<OcsfSettings> {
+    let file = table.plain_string("file", problems);
+    if !table.has("file") {
+        let (section, example) = (table.name().to_owned(), "file = \"/var/log/bailiwick/ocsf.jsonl\"");
+        problems.push(Problem::at(&table.origin(), Fault::MissingKey { section, key: "file", example }));
+    }
+    let rotate_bytes = within(&mut table, "rotate_bytes", 64 << 10, 64 << 30, problems);
+    let keep_files = within(&mut table, "keep_files", 0, MAX_OCSF_FILES, problems);
+    table.finish(problems);
+    let file = file?;
+    let path = PathBuf::from(&file.value);
+    if !path.is_absolute() || path.file_name().is_none() || file.value.ends_with('/') {
+        let fault = range("file", &file.value, "the whole path of a file, such as \"/var/log/bailiwick/ocsf.jsonl\"");
+        problems.push(Problem::at(&file.origin, fault));
+        return None;
+    }
+    Some(OcsfSettings {
+        file: path,
+        rotate_bytes: rotate_bytes.unwrap_or(DEFAULT_OCSF_BYTES),
+        keep_files: keep_files.and_then(|keep| u32::try_from(keep).ok()).unwrap_or(DEFAULT_OCSF_FILES),
+    })
 }
 
 fn target(
@@ -85,9 +121,12 @@ fn target(
 /// A name that no other target has: cursors are files that are called by it.
 fn own_name(table: &mut Section<'_>, names: &mut Vec<Located<String>>, reading: &mut Reading<'_>) -> Option<String> {
     let name = read_name(table, "name = \"backup\"", reading)?;
-    if name.value == STANDARD_TARGET {
-        let wanted = "another name: this is that of the target of [export] and of OTEL_EXPORTER_OTLP_ENDPOINT";
-        reading.fault(&name.origin, range("name", STANDARD_TARGET, wanted));
+    let taken = [
+        (STANDARD_TARGET, "another name: this is that of the target of [export] and of OTEL_EXPORTER_OTLP_ENDPOINT"),
+        (OCSF_TARGET, "another name: this is that of the file of [export.ocsf]"),
+    ];
+    if let Some((taken, wanted)) = taken.into_iter().find(|(taken, _)| *taken == name.value) {
+        reading.fault(&name.origin, range("name", taken, wanted));
         return None;
     }
     if let Some(first) = names.iter().find(|known| known.value == name.value) {

@@ -73,6 +73,17 @@ pub struct Config {
     pub notes: Vec<Note>,
     /// SHA-256, in hexadecimal, over the names and bytes of all that was loaded.
     pub hash: String,
+    /// Where each agent is declared, and the SHA-256 of that file's bytes, by the agent's name.
+    pub declared_in: HashMap<String, DeclaredIn>,
+}
+
+/// The file of a declaration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeclaredIn {
+    /// Its name, as it was read.
+    pub file: String,
+    /// The SHA-256 of its bytes, in hexadecimal.
+    pub sha256: String,
 }
 
 /// The files of a configuration, before they are read.
@@ -151,11 +162,16 @@ impl Sources {
                 grant_set::add(&mut grant_sets, set, &mut reading);
             }
         }
-        let mut parsed = Vec::new();
+        let (mut parsed, mut declared_in) = (Vec::new(), HashMap::new());
         for source in &self.declarations {
             add_to_hash(&mut hash, source);
             let environment = &settings.sensor.environment;
-            parsed.extend(read_with(source, &mut reading, |top, reading| declaration::read(top, environment, reading)));
+            let read = read_with(source, &mut reading, |top, reading| declaration::read(top, environment, reading));
+            let Some(declaration) = read else { continue };
+            let file = declaration.about.origin.file.to_string();
+            let sha256 = hexadecimal(Sha256::digest(source.text().as_bytes()).as_slice());
+            declared_in.insert(declaration.about.name.clone(), DeclaredIn { file, sha256 });
+            parsed.push(declaration);
         }
         refuse_twins(&parsed, &mut reading);
         refuse_unknown_delegates(&parsed, self.partial, &mut reading);
@@ -165,9 +181,13 @@ impl Sources {
         if !reading.problems.is_empty() {
             return Err(ConfigErrors(reading.problems));
         }
-        let hash = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Config { settings, declarations, grant_sets, notes: reading.notes, hash })
+        let hash = hexadecimal(hash.finalize().as_slice());
+        Ok(Config { settings, declarations, grant_sets, notes: reading.notes, hash, declared_in })
     }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads one file's top level, with its faults and notes among the others.

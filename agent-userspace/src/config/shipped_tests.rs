@@ -31,7 +31,7 @@ fn the_settings_that_are_commented_out_are_the_defaults() {
     let shipped = include_str!("../../../systemd/bailiwick.toml");
     let set = shipped.lines().map(|line| match line.strip_prefix("# ") {
         Some(setting) if setting.contains(" = ") || setting.starts_with("    \"") || setting == "]" => setting,
-        Some(heading) if heading.starts_with("[[") => heading,
+        Some(heading) if heading.starts_with('[') && heading.ends_with(']') => heading,
         Some(_) | None => line,
     });
     let text = set.collect::<Vec<_>>().join("\n");
@@ -46,6 +46,8 @@ fn the_settings_that_are_commented_out_are_the_defaults() {
     let [backup] = settings.export.targets.as_slice() else { panic!("one target: {:?}", settings.export.targets) };
     assert_eq!((backup.name.as_str(), backup.signals.len()), ("backup", 2));
     expected.export.targets = settings.export.targets.clone();
+    let file = "/var/log/bailiwick/ocsf.jsonl".into();
+    expected.export.ocsf = Some(crate::export::ocsf::OcsfSettings { file, rotate_bytes: 100 << 20, keep_files: 5 });
     assert_eq!(settings, expected);
 }
 

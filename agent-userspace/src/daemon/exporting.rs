@@ -17,8 +17,9 @@ pub(super) fn export_settings(config: &Config) -> Result<Option<ExportSettings>,
             _ => None,
         })
     };
-    let settings = ExportSettings::from_variables(lookup, &configured.targets)?;
-    Ok((!settings.targets.is_empty()).then_some(settings))
+    let mut settings = ExportSettings::from_variables(lookup, &configured.targets)?;
+    settings.ocsf = configured.ocsf.clone();
+    Ok((!settings.targets.is_empty() || settings.ocsf.is_some()).then_some(settings))
 }
 
 /// What exports the trail.

@@ -27,6 +27,7 @@ mod obey;
 mod operations;
 mod pipeline;
 mod places;
+mod session_start;
 mod sessions_file;
 mod sockets;
 mod start;

@@ -298,7 +298,10 @@ impl Pipeline {
 
     /// Notes a draft of a session, and counts it there. Returns the seq that its entry will have: drafts reach the trail in
     /// order, and by no other way.
-    pub(super) fn push(&mut self, session: u64, draft: Draft) -> u64 {
+    pub(super) fn push(&mut self, session: u64, mut draft: Draft) -> u64 {
+        if draft.event == "session.start" {
+            self.complete_start(&mut draft);
+        }
         if let Some(gap) = draft.gap.as_ref() {
             let known = self.attributor.session(session).is_some();
             let concerned: Vec<u64> = match known {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::ocsf::Charters;
 use super::totals::Totals;
 use crate::trail::Cursor;
 
@@ -32,6 +33,9 @@ pub(super) struct Saved {
     /// Of metrics: the totals up to there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) totals: Option<Totals>,
+    /// Of OCSF events: the charters of the sessions that live there.
+    #[serde(default, skip_serializing_if = "Charters::is_empty")]
+    pub(super) charters: Charters,
 }
 
 /// Where a signal's cursor is kept.
@@ -105,7 +109,7 @@ mod tests {
         draft.session = Some(SessionId(7));
         totals.add(&Entry { uid: "x-1".to_owned(), seq: 1, draft, chain: String::new() });
         let cursor = Cursor { seq: 5, segment: 1, offset: 900 };
-        Saved { trail: "5f3a91c2".to_owned(), cursor, rejected: 2, totals: Some(totals) }
+        Saved { trail: "5f3a91c2".to_owned(), cursor, rejected: 2, totals: Some(totals), ..Saved::default() }
     }
 
     #[test]

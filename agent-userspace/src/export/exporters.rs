@@ -12,7 +12,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::backoff::Backoff;
 use super::cursor::{CursorError, CursorFile, Saved};
+use super::ocsf::{Device, EventFile, OCSF_TARGET, OcsfWorker};
 use super::payload::Origin;
 use super::sender::{Sender, SenderError};
 use super::settings::{ExportSettings, Signal};
@@ -108,6 +110,7 @@ impl Exporters {
     ) -> Result<Self, StartError> {
         let _inside = runtime.enter();
         let identity = Identity::read(state_dir)?.ok_or_else(|| StartError::NoTrail(state_dir.to_owned()))?;
+        let device = Device::of(&resource);
         let mut resource = Attributes::from(resource).0;
         resource.push(super::value::attribute("service.instance.id", identity.id.as_str()));
         let origin = Origin::new(resource);
@@ -136,6 +139,24 @@ impl Exporters {
                 progress,
                 file,
                 saved,
+            };
+            workers.spawn_on(worker.run(), runtime);
+        }
+        if let Some(ocsf) = &settings.ocsf {
+            let (file, saved) = place(state_dir, OCSF_TARGET, Signal::Logs, &identity, *durable.borrow())?;
+            let start = Progress { acknowledged: saved.cursor.seq, ..Progress::default() };
+            let (progress, seen) = watch::channel(start);
+            streams.push(Stream { target: OCSF_TARGET.to_owned(), signal: Signal::Logs, progress: seen });
+            let worker = OcsfWorker {
+                state_dir: state_dir.to_owned(),
+                device,
+                backoff: Backoff::default(),
+                durable: durable.clone(),
+                stop: stop.subscribe(),
+                progress,
+                file,
+                saved,
+                events: EventFile::new(ocsf.clone()),
             };
             workers.spawn_on(worker.run(), runtime);
         }

@@ -17,6 +17,7 @@ mod exporters;
 pub mod ids;
 mod logs;
 mod metrics;
+pub mod ocsf;
 mod outcome;
 mod payload;
 mod resource;

@@ -7,6 +7,7 @@ use hyper::Uri;
 use hyper::header::HeaderMap;
 
 use super::backoff::Backoff;
+use super::ocsf::OcsfSettings;
 
 /// The target that `[export]` and the `OTEL_EXPORTER_OTLP_*` variables describe. No other may have this name.
 pub const STANDARD_TARGET: &str = "otlp";
@@ -160,6 +161,8 @@ pub struct ExportSettings {
     pub targets: Vec<TargetSettings>,
     /// How often metrics are sent.
     pub metrics_interval: MetricsInterval,
+    /// The file of OCSF events, where there is to be one.
+    pub ocsf: Option<OcsfSettings>,
 }
 
 /// How often metrics are sent.

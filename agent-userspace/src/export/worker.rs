@@ -27,7 +27,7 @@ const MAX_RECORDS: usize = 512;
 /// Bytes of the trail read for a request: as OTLP, entries grow by less than twice.
 const MAX_READ_BYTES: usize = 1024 * 1024;
 /// A cursor is kept at most this often: what was sent since is sent again after a crash, and is the same.
-const KEEP_EVERY: Duration = Duration::from_millis(500);
+pub(super) const KEEP_EVERY: Duration = Duration::from_millis(500);
 
 /// How far a signal has come.
 #[derive(Clone, Debug, Default)]
@@ -340,7 +340,7 @@ impl Running {
 }
 
 /// Reads a batch, past lines that are no entries: those are for whoever verifies the trail, and hold up nothing here.
-fn read_batch(reader: &mut TrailReader, through: u64) -> Result<Vec<Entry>, TrailError> {
+pub(super) fn read_batch(reader: &mut TrailReader, through: u64) -> Result<Vec<Entry>, TrailError> {
     loop {
         match reader.next_batch_through(through, MAX_RECORDS, MAX_READ_BYTES) {
             Err(error) if error.is_bad_line() => {
@@ -352,7 +352,8 @@ fn read_batch(reader: &mut TrailReader, through: u64) -> Result<Vec<Entry>, Trai
     }
 }
 
-async fn stopped(mut stop: watch::Receiver<bool>) {
+/// Returns when it is time to stop.
+pub(super) async fn stopped(mut stop: watch::Receiver<bool>) {
     // An error means that whoever could say so is gone: that is the same.
     let _ = stop.wait_for(|stop| *stop).await;
 }
