@@ -245,6 +245,9 @@ pub struct Reason {
     pub file: Option<String>,
     /// The line in that file, from 1.
     pub line: Option<u32>,
+    /// The delegator whose scope it is; none where it is the agent's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegator: Option<String>,
 }
 
 /// An interval in which something was, or may have been, lost.

@@ -100,3 +100,78 @@ fn a_loop_of_delegations_makes_one_finding_and_the_rest_are_counted() {
     let stands_for = |entry: &Value| entry["attributes"]["bailiwick.finding.repeats"].as_u64().unwrap_or(1);
     assert_eq!(found.0.iter().map(stands_for).collect::<Vec<_>>(), [1, TIMES - 1], "{:#?}", found.0);
 }
+
+/// What became of the reading of `file` by `c`, and of the instance.
+fn read_by_c(a: &str, b: &str, c: &str) -> (Instance, Value) {
+    let place = Place::new();
+    let file = place.join("file");
+    std::fs::write(&file, "x\n").unwrap();
+    let scripts = chain(&place, 1);
+    let fill = |text: &str| text.replace("{FILE}", &file.display().to_string());
+    let instance = Instance::start(&[
+        agent("a", &scripts[0], &fill(a)),
+        agent("b", &scripts[1], &fill(b)),
+        agent("c", &scripts[2], &fill(c)),
+    ]);
+    workload::run(&scripts[0], &[&file]).success();
+    let trail = instance.synced_trail();
+    let of_file = |entry: &Value| entry["attributes"]["file.path"] == json!(file);
+    let open = trail.agent("c").event("file.open").filter(of_file).only().clone();
+    (instance, open)
+}
+
+const READS: &str = "[scope]\ninclude = [\"base\"]\n[scope.files]\nread = [\"{FILE}\"]\n";
+
+#[test]
+fn a_delegates_action_must_be_granted_by_every_agent_of_the_chain_and_the_reason_names_the_one_that_does_not() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let (instance, open) = read_by_c(&delegates("b"), &format!("{READS}[scope.delegate]\nto = [\"c\"]"), READS);
+    assert_eq!(open["verdict"], "out_of_scope", "{open}");
+    assert_eq!(open["reason"]["delegator"], "a", "the outermost does not grant it: {open}");
+    let explained = instance.json(&format!("explain {} --json", open["uid"].as_str().unwrap()));
+    let text = explained["explanation"].to_string();
+    assert!(text.contains("it acts for 'a' (a > b > c), within the scope of 'b' and of 'a' as well"), "{text}");
+    assert!(text.contains("of 'a': read = "), "what would allow it names whose declaration lacks it: {text}");
+
+    let all = format!("{READS}[scope.delegate]\nto = [\"b\"]");
+    let (_instance, open) = read_by_c(&all, &format!("{READS}[scope.delegate]\nto = [\"c\"]"), READS);
+    assert_eq!((&open["verdict"], &open["reason"]["delegator"]), (&json!("in_scope"), &Value::Null), "{open}");
+}
+
+#[test]
+fn a_delegator_that_lifts_its_limit_leaves_the_delegate_to_its_own_scope() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let b = "[scope]\ninclude = [\"base\"]\n[scope.delegate]\nto = [\"c\"]\nlimit = \"theirs\"";
+    let (_instance, open) = read_by_c(&delegates("b"), b, READS);
+    assert_eq!(open["verdict"], "in_scope", "neither b nor a binds it: {open}");
+    let b = "[scope]\ninclude = [\"base\"]\n[scope.delegate]\nlimit = \"theirs\"";
+    let (_instance, open) = read_by_c(&delegates("b"), b, READS);
+    assert_eq!(open["reason"]["delegator"], "b", "it lifts its limit only for those that it names: {open}");
+}
+
+#[test]
+fn a_chain_is_drawn_with_what_was_done_at_each_link() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let (instance, open) = read_by_c(&delegates("b"), &delegates("c"), READS);
+    let session = open["session"].as_str().unwrap();
+    let chain = instance.json(&format!("chain {session} --json"));
+    let links = chain["items"].as_array().unwrap();
+    let told: Vec<(&Value, u64)> = links.iter().map(|link| (&link["agent"], link["depth"].as_u64().unwrap())).collect();
+    assert_eq!(told, [(&json!("a"), 0), (&json!("b"), 1), (&json!("c"), 2)], "{chain}");
+    assert_eq!(links[2]["session"], session);
+    assert_eq!(links[2]["is_asked"], true);
+    for link in links {
+        assert!(link["actions"]["process.exec"].as_u64().unwrap() >= 1, "{link}");
+        assert!(link["principal"]["uid"].is_u64() && link["command"][0].is_string(), "{link}");
+    }
+    let whole = instance.json(&format!("chain {} --json", links[0]["session"].as_str().unwrap()));
+    assert_eq!(whole["items"].as_array().unwrap().len(), 3, "from its outermost link on, all of it: {whole}");
+    let text = instance.call(&format!("chain {session}")).success().stdout;
+    assert!(text.starts_with("a ") && text.contains("\n└─ b ") && text.contains("\n   └─ c "), "{text}");
+}

@@ -99,6 +99,8 @@ pub enum Command {
     Sessions(SessionsArgs),
     /// Tell one session's story: what it ran, read, wrote, reached, delegated
     Show(ShowArgs),
+    /// Draw who delegated to whom, with what was done at each link
+    Chain(ChainArgs),
     /// Say why an entry has its verdict, and what would have allowed it
     Explain(ExplainArgs),
     /// Wait until everything the kernel did before now is durable in the trail
@@ -259,6 +261,17 @@ impl ShowArgs {
     pub fn filter(&self, now: Timestamp) -> Filter {
         Filter { since: self.since.and_then(|since| since.time(now)), ..self.which.filter(now) }
     }
+}
+
+/// `bailiwick chain`.
+#[derive(Clone, Debug, Args)]
+pub struct ChainArgs {
+    /// The id of any session of the chain, or the first digits of it
+    #[arg(value_parser = session_prefix)]
+    pub session: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `bailiwick explain`.

@@ -5,7 +5,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::args::{ExplainArgs, JsonArgs, SessionsArgs, ShowArgs, StatusArgs, SyncArgs, TailArgs};
+use super::args::{ChainArgs, ExplainArgs, JsonArgs, SessionsArgs, ShowArgs, StatusArgs, SyncArgs, TailArgs};
 use super::line::Lines;
 use super::listing;
 use super::output::{Output, Waited};
@@ -128,6 +128,25 @@ pub(super) fn show(
             Response::Closing(_) => {}
             other => return Err(strange(&other).into()),
         }
+    }
+    Ok(GOOD)
+}
+
+pub(super) fn chain(
+    client: &Client,
+    args: &ChainArgs,
+    output: &mut Output<'_>,
+    palette: Palette,
+) -> Result<u8, CliError> {
+    // No limit: it reads the whole trail.
+    let links = match client.ask(&Request::Chain { session: args.session.clone() }, None)?.only()? {
+        Response::Chain(links) => links,
+        other => return Err(strange(&other).into()),
+    };
+    if args.json {
+        output.json(&links)?
+    } else {
+        output.text(&super::chain::chain(&links.items, palette))?
     }
     Ok(GOOD)
 }

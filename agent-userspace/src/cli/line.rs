@@ -112,7 +112,10 @@ pub fn why(draft: &Draft) -> Option<String> {
         Verdict::OutOfScope | Verdict::Denied => {}
     }
     let Some(reason) = &draft.reason else { return Some("no reason is recorded".to_owned()) };
-    let text = printable(&reason.text);
+    let text = match &reason.delegator {
+        Some(delegator) => format!("{} (of its delegator {})", printable(&reason.text), printable(delegator)).into(),
+        None => printable(&reason.text),
+    };
     Some(match reason.kind {
         ReasonKind::Grant => format!("granted by: {text}"),
         ReasonKind::Rule => format!("forbidden by: {text}"),

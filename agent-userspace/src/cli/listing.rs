@@ -213,10 +213,14 @@ fn reason_text(reason: &Reason) -> String {
         ReasonKind::Nearest if text.is_empty() => "no grant of this kind is declared".to_owned(),
         ReasonKind::Nearest => format!("no grant covers it; the nearest: {text}"),
     };
+    let whose = reason
+        .delegator
+        .as_deref()
+        .map_or_else(String::new, |agent| format!(", by the scope of its delegator {}", printable(agent)));
     match (&reason.file, reason.line) {
-        (Some(file), Some(line)) => format!("{said} ({}:{line})", printable(file)),
-        (Some(file), None) => format!("{said} ({})", printable(file)),
-        (None, _) => said,
+        (Some(file), Some(line)) => format!("{said} ({}:{line}){whose}", printable(file)),
+        (Some(file), None) => format!("{said} ({}){whose}", printable(file)),
+        (None, _) => format!("{said}{whose}"),
     }
 }
 

@@ -5,6 +5,7 @@
 //! exit codes of `docs/commands.md`. Refuses: to let a string of an agent reach the terminal as it is.
 
 pub mod args;
+mod chain;
 pub mod check;
 mod commands;
 mod deed;
@@ -162,6 +163,7 @@ fn execute(cli: &Cli, output: &mut Output<'_>, palette: Palette) -> Result<u8, C
         Command::Agents(args) => commands::agents(&client, *args, output, palette),
         Command::Sessions(args) => commands::sessions(&client, args, output, palette),
         Command::Show(args) => commands::show(&client, args, output, palette),
+        Command::Chain(args) => commands::chain(&client, args, output, palette),
         Command::Explain(args) => commands::explain(&client, args, output, palette),
         Command::Sync(args) => commands::sync(&client, *args, output),
         Command::Doctor(args) => commands::doctor(&client, *args, output, palette),

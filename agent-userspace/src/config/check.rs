@@ -10,12 +10,15 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::delegation::chains_to;
 use super::fault::{ConfigErrors, Fault, Problem};
 use super::host::{Host, ThisHost};
 use super::kernel_selectors::kernel_selectors;
 use super::reader::read_document;
 use super::source::{SourceFile, files_of, is_there};
 use super::{Config, Declaration, Sources, keep};
+use crate::entry::{Delegator, SessionId};
+use crate::scope::explain::describe as describe_action;
 use crate::scope::grant::{PRIVILEGES, Rules};
 use crate::scope::network::{NetworkError, NetworkPattern};
 use crate::scope::{Access, Action, SeenPath, UnixAddress};
@@ -184,18 +187,44 @@ fn explain_target(config: &Config, asked: &BTreeSet<String>, target: &str) -> Ch
     let is_asked = |one: &&Declaration| asked.is_empty() || asked.contains(&*one.about.origin.file);
     for declaration in config.declarations.iter().filter(is_asked) {
         let _ = writeln!(text, "agent {}:", declaration.name());
-        let Some(scope) = &declaration.scope else {
-            let _ = writeln!(text, "unscoped: nothing it does is judged");
-            continue;
-        };
-        for action in &actions {
-            let _ = write!(text, "{}", scope.explain(action));
+        match &declaration.scope {
+            Some(scope) => actions.iter().for_each(|action| {
+                let _ = write!(text, "{}", scope.explain(action));
+            }),
+            None => {
+                let _ = writeln!(text, "unscoped: nothing it does is judged");
+            }
         }
+        explain_as_delegate(config, declaration, &actions, &mut text);
     }
     if text.is_empty() {
         return CheckOutcome { text: "no declaration was given; name a file with an [agent]\n".to_owned(), ok: false };
     }
     CheckOutcome { text, ok: true }
+}
+
+/// What becomes of the actions where the agent acts for others, by each chain that the declarations allow.
+fn explain_as_delegate(config: &Config, declaration: &Declaration, actions: &[Action<'_>], text: &mut String) {
+    let name = declaration.name();
+    for chain in chains_to(name, &config.declarations) {
+        let delegation: Vec<Delegator> =
+            chain.iter().map(|agent| Delegator { agent: agent.clone(), session: SessionId(0) }).collect();
+        let effective = config.effective(name, &delegation);
+        let _ = writeln!(text, "agent {name} started by {}:", chain.join(" > "));
+        for action in actions {
+            let judgement = effective.judge(action, None);
+            let _ = write!(text, "{}: {}", describe_action(action), judgement.verdict.as_str());
+            let Some(reason) = judgement.reason else {
+                let _ = writeln!(text);
+                continue;
+            };
+            let whose =
+                reason.delegator.map_or_else(|| "its own scope".to_owned(), |agent| format!("the scope of {agent}"));
+            let place =
+                reason.file.zip(reason.line).map_or_else(String::new, |(file, line)| format!(" ({file}:{line})"));
+            let _ = writeln!(text, ", by {whose}: {}{place}", reason.text);
+        }
+    }
 }
 
 /// What `--explain` was given is neither a path nor an address.

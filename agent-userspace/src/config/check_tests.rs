@@ -144,3 +144,21 @@ fn a_target_that_is_no_path_nor_address_is_refused() {
     let (text, ok) = files.check(&["set.toml"], Some("/x"));
     assert!(text.starts_with("no declaration was given") && !ok);
 }
+
+#[test]
+fn an_explanation_says_what_becomes_of_an_action_where_the_agent_acts_for_another() {
+    let outer = "[agent]\nname = \"outer\"\nowner = \"o\"\n[scope.files]\nread = [\"/opt/**\"]\n[scope.delegate]\nto = [\"x\"]\n";
+    let files = Files::new(&[("agents.d/x.toml", AGENT), ("agents.d/outer.toml", outer)]);
+    let (text, ok) = files.check(&["agents.d/x.toml", "agents.d/outer.toml"], Some("/srv/a"));
+    assert!(ok, "{text}");
+    let (_, within) = text.split_once("agent x started by outer:\n").unwrap_or_else(|| panic!("{text}"));
+    assert!(
+        within.starts_with("read /srv/a: out_of_scope, by the scope of outer: /opt/**\n")
+            && within.contains("write /srv/a: out_of_scope, by its own scope: no grant for file.write"),
+        "{text}"
+    );
+    let lifted = outer.replace("to =", "limit = \"theirs\"\nto =");
+    let files = Files::new(&[("agents.d/x.toml", AGENT), ("agents.d/outer.toml", &lifted)]);
+    let (text, _) = files.check(&["agents.d/x.toml", "agents.d/outer.toml"], Some("/srv/a"));
+    assert!(text.contains("read /srv/a: in_scope, by its own scope: /srv/** (agents.d/x.toml:9)\n"), "{text}");
+}

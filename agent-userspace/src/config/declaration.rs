@@ -49,7 +49,7 @@ pub struct DeclaredScope {
     pub include: Vec<Located<String>>,
     /// Its own grants and denies.
     pub rules: Rules,
-    /// To whom it may delegate. Not judged yet.
+    /// To whom it may delegate.
     pub delegate: Delegate,
 }
 
@@ -119,6 +119,12 @@ impl Declaration {
     /// The agent's name.
     pub fn name(&self) -> &str {
         &self.about.name
+    }
+
+    /// Whether an agent that it may start is bound by its own scope alone.
+    pub fn lifts_limit_for(&self, delegate: &str) -> bool {
+        let rules = self.declared_scope.as_ref().map(|scope| &scope.delegate);
+        rules.is_some_and(|rules| rules.limit == Limit::Theirs && rules.to.iter().any(|name| name.value == delegate))
     }
 }
 

@@ -7,7 +7,12 @@
 use super::declaration::{Declaration, ParsedDeclaration};
 use super::fault::Fault;
 use super::rules::Reading;
+use crate::entry::Delegator;
+use crate::scope::effective::{Effective, Layer};
 use crate::scope::grant::Origin;
+
+/// The chains of delegators of one agent that are told.
+pub const MOST_CHAINS: usize = 16;
 
 /// Why a link is not allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +61,50 @@ pub fn broken_link<'a>(
         .next()?;
     let declared = declaration.about.origin.clone();
     Some(Broken::TooDeep { limit_of: limit_of.to_owned(), max_depth, depth, declared })
+}
+
+/// The scope that binds an agent's session: its own, within those of its delegators (outermost first), up to the first that
+/// lifts its limit for the one it delegated to.
+pub fn effective<'a>(
+    agent: &'a str,
+    delegation: &'a [Delegator],
+    declaration: impl Fn(&str) -> Option<&'a Declaration>,
+) -> Effective<'a> {
+    let layer = |agent: &'a str| Some(Layer { agent, scope: declaration(agent)?.scope.as_deref()? });
+    let mut delegators = Vec::new();
+    let mut delegate = agent;
+    for link in delegation.iter().rev() {
+        if declaration(&link.agent).is_some_and(|delegator| delegator.lifts_limit_for(delegate)) {
+            break;
+        }
+        delegators.extend(layer(&link.agent));
+        delegate = &link.agent;
+    }
+    Effective::new(layer(agent), delegators)
+}
+
+/// The chains of delegators, outermost first, that the declarations allow an agent to be started by; of many the first
+/// [`MOST_CHAINS`].
+pub fn chains_to(agent: &str, declarations: &[Declaration]) -> Vec<Vec<String>> {
+    let mut chains: Vec<Vec<String>> = Vec::new();
+    let mut waiting = vec![vec![agent.to_owned()]];
+    while let Some(chain) = waiting.pop() {
+        let Some(first) = chain.first() else { continue };
+        let by = declarations.iter().filter(|one| {
+            let to = one.declared_scope.iter().flat_map(|scope| &scope.delegate.to);
+            to.into_iter().any(|name| name.value == *first)
+        });
+        for delegator in by {
+            if chains.len() >= MOST_CHAINS {
+                return chains;
+            }
+            let longer: Vec<String> =
+                std::iter::once(delegator.name().to_owned()).chain(chain.iter().cloned()).collect();
+            chains.push(longer.split_last().map(|(_, delegators)| delegators.to_vec()).unwrap_or_default());
+            waiting.push(longer);
+        }
+    }
+    chains
 }
 
 /// Reports each circle once, at the line that closes it.

@@ -45,6 +45,8 @@ pub use reader::Located;
 pub use rules::Note;
 pub use settings::Settings;
 
+use crate::entry::{Delegator, Draft};
+use crate::scope::effective::Effective;
 use crate::scope::grant::Origin;
 use crate::scope::{CompileError, Scope};
 use declaration::{DeclaredScope, ParsedDeclaration};
@@ -117,6 +119,16 @@ impl Config {
     /// The declaration of an agent.
     pub fn declaration(&self, agent: &str) -> Option<&Declaration> {
         self.declarations.iter().find(|declaration| declaration.name() == agent)
+    }
+
+    /// The scope that binds an agent's session with those delegators, outermost first.
+    pub fn effective<'a>(&'a self, agent: &'a str, delegation: &'a [Delegator]) -> Effective<'a> {
+        delegation::effective(agent, delegation, |name| self.declaration(name))
+    }
+
+    /// The scope that binds the session of an entry.
+    pub fn effective_of<'a>(&'a self, draft: &'a Draft) -> Effective<'a> {
+        draft.agent.as_deref().map(|agent| self.effective(agent, &draft.delegation)).unwrap_or_default()
     }
 }
 

@@ -7,6 +7,7 @@
 //! Refuses: peers that are neither root, nor the daemon's own user, nor of the group `bailiwick`; requests over
 //! [`protocol::MAX_REQUEST_BYTES`]; more connections than [`server::Limits`] allows; readers that do not read.
 
+mod chain;
 pub mod client;
 mod core;
 mod follow;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::query::Filter;
 use super::report::{
-    AgentItem, Closing, Doctor, Explained, Items, ReloadReport, RunAccepted, SessionItem, Status, SyncReport,
+    AgentItem, Closing, Doctor, Explained, Items, LinkItem, ReloadReport, RunAccepted, SessionItem, Status, SyncReport,
 };
 use crate::entry::{Entry, Timestamp};
 
@@ -64,6 +64,11 @@ pub enum Request {
         /// Which of its entries.
         filter: Filter,
     },
+    /// The chain of delegations that a session is part of.
+    Chain {
+        /// The session's id, or the beginning of it.
+        session: String,
+    },
     /// One entry, and the way to its verdict.
     Explain {
         /// The entry's uid.
@@ -103,6 +108,8 @@ pub enum Response {
     Entry(Box<Entry>),
     /// To `show`, after the entries.
     Closing(Box<Closing>),
+    /// To `chain`: each link after the one that it acts for.
+    Chain(Items<LinkItem>),
     /// To `explain`.
     Explained(Box<Explained>),
     /// To `reload`.

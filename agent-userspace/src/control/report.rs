@@ -3,6 +3,8 @@
 //! Purpose: one type for each answer. Inputs: filled by the daemon's core, or folded from entries. Outputs: the JSON that
 //! `--json` prints (`docs/contract.md`). Refuses: nothing, these are plain values.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::entry::{Delegator, Entry, Gap, Principal, SessionId, Timestamp};
@@ -145,6 +147,30 @@ pub struct SessionItem {
     pub lost: u64,
     /// Gaps in which nobody counted what was lost.
     pub uncounted_gaps: u64,
+}
+
+/// A link of a chain of delegations: one item of `bailiwick chain`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkItem {
+    /// The session.
+    #[serde(flatten)]
+    pub session: SessionItem,
+    /// How many delegators it has.
+    pub depth: usize,
+    /// Whether it is the session that was asked about.
+    pub is_asked: bool,
+    /// The command line of its first process.
+    pub command: Vec<String>,
+    /// How many actions, by event.
+    pub actions: BTreeMap<String, u64>,
+    /// What was executed, the first sixteen; so are the next three.
+    pub executed: Vec<String>,
+    /// Files that were written.
+    pub wrote: Vec<String>,
+    /// Addresses and Unix sockets that were reached.
+    pub reached: Vec<String>,
+    /// What was found, with uids.
+    pub findings: Vec<String>,
 }
 
 /// What follows the entries of `bailiwick show`: all that a statement of completeness needs.

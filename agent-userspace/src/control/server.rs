@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::chain::Asked;
 use super::core::{Core, Found, From, Question};
 use super::follow::{Pass, on_its_own_thread, tail};
 use super::peer::{Access, Peer};
@@ -147,6 +148,7 @@ impl Connection {
                 check(&filter)?;
                 tail(&self.core, filter, since, follow, wire).await
             }
+            Request::Chain { session } => self.chain(&session, wire).await,
             Request::Sessions { filter } => {
                 check(&filter)?;
                 self.sessions(filter, wire).await
@@ -210,6 +212,27 @@ impl Connection {
         let story = self.pass(wire, question, Story::matching(session, filter), Story::add).await?;
         live.extend(self.live().await?);
         wire.queue(&Response::Closing(Box::new(story.close(live.contains(&session)))))?;
+        wire.flush().await
+    }
+
+    async fn chain(&self, prefix: &str, wire: &mut Wire) -> Result<(), Ended> {
+        let mut live = self.live().await?;
+        let all = Question::Sessions { filter: Filter::default() };
+        let asked = self
+            .pass(wire, all, Asked::beginning(prefix)?, |asked, found| {
+                asked.add(&found);
+                None
+            })
+            .await?;
+        let all = Question::Entries { from: From::Start, filter: Filter::default() };
+        let tree = self
+            .pass(wire, all, asked.tree()?, |tree, found| {
+                tree.add(&found);
+                None
+            })
+            .await?;
+        live.extend(self.live().await?);
+        wire.queue(&Response::Chain(Items { items: tree.finish(&live) }))?;
         wire.flush().await
     }
 

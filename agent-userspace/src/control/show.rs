@@ -39,17 +39,17 @@ impl Candidates {
         Ok(Self { prefix, found: BTreeSet::new() })
     }
 
-    pub(super) fn add(&mut self, found: &Found) {
+    /// Takes note of a piece of an answer; returns its session where that is a candidate.
+    pub(super) fn add(&mut self, found: &Found) -> Option<SessionId> {
         let session = match found {
             Found::Entry(entry) | Found::Counted(entry) => session_of(entry),
             Found::Sums { tally, .. } => Some(tally.item().session),
         };
-        if let Some(session) = session
-            && self.found.len() <= MAX_NAMED
-            && session.to_string().starts_with(&self.prefix)
-        {
+        let session = session.filter(|session| session.to_string().starts_with(&self.prefix))?;
+        if self.found.len() <= MAX_NAMED {
             self.found.insert(session);
         }
+        self.found.contains(&session).then_some(session)
     }
 
     pub(super) fn only(self) -> Result<SessionId, RemoteError> {
@@ -185,9 +185,9 @@ mod tests {
 
     fn find(prefix: &str, sessions: &[u64]) -> Result<SessionId, RemoteError> {
         let mut candidates = Candidates::beginning(prefix)?;
-        sessions
-            .iter()
-            .for_each(|id| candidates.add(&Found::Entry(entry(1, "session.start").agent("demo", *id).build())));
+        for id in sessions {
+            candidates.add(&Found::Entry(entry(1, "session.start").agent("demo", *id).build()));
+        }
         candidates.only()
     }
 

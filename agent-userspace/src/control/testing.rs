@@ -81,7 +81,8 @@ impl Builder {
     pub(crate) fn nearest(mut self, text: &str) -> Self {
         self.0.draft.verdict = Verdict::OutOfScope;
         let file = Some("/etc/bailiwick/agents.d/demo.toml".to_owned());
-        self.0.draft.reason = Some(Reason { kind: ReasonKind::Nearest, text: text.to_owned(), file, line: Some(9) });
+        self.0.draft.reason =
+            Some(Reason { kind: ReasonKind::Nearest, text: text.to_owned(), file, line: Some(9), delegator: None });
         self
     }
 

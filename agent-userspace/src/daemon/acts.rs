@@ -67,8 +67,7 @@ impl Pipeline {
     /// The files that an act changed, where it may matter which they are: what a descriptor leads to, and what stands where
     /// a path leads that is followed to its end.
     fn changed_files(&self, session: u64, act: &Act, places: &[Place]) -> Vec<FileSeen> {
-        let agent = self.attributor.session(session).map(|session| session.agent.as_str());
-        if !agent.is_some_and(|agent| self.denied.names_any(agent)) {
+        if !self.effective(session).layers().any(|layer| self.denied.names_any(layer.agent)) {
             return Vec::new();
         }
         let of = |object: &Object| FileSeen { device: object.device, inode: object.inode, flags: object.flags };

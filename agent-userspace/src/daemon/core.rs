@@ -177,8 +177,7 @@ impl Core for Daemon {
 
     fn explain(&self, entry: &Entry) -> Explanation {
         let config = Arc::clone(&self.view.lock().config);
-        let declaration = entry.draft.agent.as_deref().and_then(|agent| config.declaration(agent));
-        explain(entry, declaration)
+        explain(entry, &config)
     }
 
     fn entries(&self, from: From) -> Entries {

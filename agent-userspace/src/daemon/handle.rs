@@ -12,10 +12,11 @@ use super::pipeline::Pipeline;
 use super::places::{DeniedFiles, FileSeen, HostMounts};
 use crate::attribute::{Attributed, Process};
 use crate::decode::{self, Action, Event, Exec, ExecFailed, Head, Open, ProcessKey, Text};
-use crate::entry::{Draft, Gap, ReasonKind, Timestamp, Verdict};
+use crate::entry::{Draft, Gap, Reason, ReasonKind, Timestamp, Verdict};
 use crate::observation::event_of;
+use crate::scope::effective::Effective;
 use crate::scope::recorded::normalised;
-use crate::scope::{self, Access, SeenPath, judge_for};
+use crate::scope::{self, Access, SeenPath};
 use crate::sensor::OpenFile;
 
 /// A decision is kept for its tasks for so long, in nanoseconds: each hears of it with its next action. One that sleeps
@@ -352,20 +353,26 @@ impl Pipeline {
 
     /// A file that is denied by its full name is denied under every other.
     pub(super) fn judge_identity(&self, session: u64, compose: &mut Compose, file: FileSeen) {
-        let agent = self.attributor.session(session).map(|session| session.agent.as_str());
-        if compose.draft.verdict == Verdict::InScope
-            && let Some(rule) = agent.and_then(|agent| self.denied.rule(agent, file))
-        {
+        if compose.draft.verdict != Verdict::InScope {
+            return;
+        }
+        let effective = self.effective(session);
+        let denying = effective.layers().find_map(|layer| Some((layer, self.denied.rule(layer.agent, file)?.clone())));
+        if let Some((layer, rule)) = denying {
+            let delegator = effective.is_delegators(layer).then(|| layer.agent.to_owned());
             compose.draft.verdict = Verdict::OutOfScope;
-            compose.draft.reason = Some(rule.clone());
+            compose.draft.reason = Some(Reason { delegator, ..rule });
         }
     }
 
+    /// The scope that binds a session.
+    pub(super) fn effective(&self, session: u64) -> Effective<'_> {
+        let session = self.attributor.session(session);
+        session.map(|session| self.config.effective(&session.agent, &session.delegation)).unwrap_or_default()
+    }
+
     pub(super) fn judge(&self, session: u64, compose: &mut Compose, action: &scope::Action<'_>, errno: Option<u32>) {
-        let agent = self.attributor.session(session).map(|session| session.agent.as_str());
-        let declaration = agent.and_then(|agent| self.config.declaration(agent));
-        let scope = declaration.and_then(|declaration| declaration.scope.as_deref());
-        let judgement = judge_for(scope, action, errno.map(u32::cast_signed));
+        let judgement = self.effective(session).judge(action, errno.map(u32::cast_signed));
         compose.draft.verdict = judgement.verdict;
         compose.draft.reason = judgement.reason;
     }

@@ -111,8 +111,7 @@ impl Pipeline {
         draft.attributes.insert("bailiwick.config.hash".to_owned(), config.hash.clone().into());
         self.drafts.push(draft);
         self.folding.judge_again(|draft| {
-            let declaration = draft.agent.as_deref().and_then(|agent| config.declaration(agent));
-            judge_again(draft, declaration);
+            judge_again(draft, &config);
         });
         Ok(())
     }

@@ -132,8 +132,13 @@ mod tests {
             of("file.open", &[("file.path", json!("/home/a/.ssh/id")), ("bailiwick.file.access", json!("r"))]);
         draft.verdict = Verdict::OutOfScope;
         draft.count = 3;
-        draft.reason =
-            Some(Reason { kind: ReasonKind::Rule, text: "deny **/.ssh/**".to_owned(), file: None, line: None });
+        draft.reason = Some(Reason {
+            kind: ReasonKind::Rule,
+            text: "deny **/.ssh/**".to_owned(),
+            file: None,
+            line: None,
+            delegator: None,
+        });
         let expected = "code-assistant opened /home/a/.ssh/id for reading (3 times): out of scope (deny **/.ssh/**)";
         assert_eq!(sentence(&draft), expected);
     }

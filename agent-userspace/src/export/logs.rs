@@ -76,6 +76,7 @@ fn attributes(entry: &Entry) -> Vec<KeyValue> {
         all.push(attribute("bailiwick.reason.text", reason.text.as_str()));
         all.extend(reason.file.as_deref().map(|file| attribute("bailiwick.reason.file", file)));
         all.extend(reason.line.map(|line| attribute("bailiwick.reason.line", line)));
+        all.extend(reason.delegator.as_deref().map(|agent| attribute("bailiwick.reason.delegator", agent)));
     }
     if !draft.escaped.is_empty() {
         all.push(attribute("bailiwick.escaped", draft.escaped.as_slice()));

@@ -64,7 +64,7 @@ pub struct Replay<'a> {
 }
 
 impl<'a> Replay<'a> {
-    /// By the declaration of the agent `proposed` in this configuration.
+    /// By the declaration of the agent `proposed` in this configuration, within the scopes of the delegators in it.
     pub fn by(config: &'a Config, proposed: &'a str) -> Self {
         let missing = Missing::default();
         Self { config, proposed, judged: 0, changed: Vec::new(), changed_left_out: 0, missing, between: None }
@@ -88,9 +88,7 @@ impl<'a> Replay<'a> {
             Reading::Action(recorded) => recorded,
         };
         self.judged += 1;
-        let declaration = self.config.declaration(self.proposed);
-        let scope = declaration.and_then(|declaration| declaration.scope.as_deref());
-        let judgement = recorded.judge(scope);
+        let judgement = recorded.judge(&self.config.effective(self.proposed, &entry.draft.delegation));
         let was = entry.draft.verdict;
         if is_same(was, judgement.verdict) {
             return None;

@@ -216,6 +216,7 @@ fn exact_pattern(path: &[u8]) -> String {
     pattern
 }
 
+/// An action in words.
 pub(crate) fn describe(action: &Action<'_>) -> String {
     match action {
         Action::File { path, access } => {

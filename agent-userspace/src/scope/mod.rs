@@ -7,9 +7,11 @@
 //!
 //! - [`pattern`], [`glob`] and [`network`]: what grants are written in
 //! - [`trie`]: which path grant covers a path
+//! - [`effective`]: an agent's scope within those of the agents that it acts for
 //! - [`explain`]: why a verdict is what it is, and what would change it
 //! - [`recorded`]: the same for actions as the trail has them
 
+pub mod effective;
 pub mod explain;
 pub mod glob;
 pub mod grant;
@@ -213,6 +215,7 @@ impl Grant {
             text: self.text().into_owned(),
             file: Some(self.origin.file.to_string()),
             line: Some(self.origin.line),
+            delegator: None,
         }
     }
 }
@@ -547,7 +550,7 @@ impl Decided {
 }
 
 fn words(kind: ReasonKind, text: &str) -> Reason {
-    Reason { kind, text: text.to_owned(), file: None, line: None }
+    Reason { kind, text: text.to_owned(), file: None, line: None, delegator: None }
 }
 
 /// Whether the kernel's name for a file is that of a pipe, a socket or the like, reopened through `/proc/PID/fd` or

@@ -10,9 +10,10 @@ use std::net::SocketAddr;
 use agent_common::RecordKind;
 use serde_json::Value;
 
+use super::effective::Effective;
 use super::grant::PRIVILEGES;
 use super::pattern::PathPattern;
-use super::{Access, Action, Judgement, Scope, SeenPath, UnixAddress, judge_for};
+use super::{Access, Action, Judgement, SeenPath, UnixAddress};
 use crate::entry::{Draft, ReasonKind, Verdict};
 use crate::observation::{Judged, event_of, judged_by};
 
@@ -134,18 +135,17 @@ impl Recorded {
         Some(Self { deed, host: name(draft, "bailiwick.file.host_path"), others, errno })
     }
 
-    /// The verdict of a scope, by all the names that the event was judged by.
-    pub fn judge(&self, scope: Option<&Scope>) -> Judgement {
-        let mut judgement = self.ask(|action| judge_for(scope, action, self.errno));
-        let Some(scope) = scope else { return judgement };
+    /// The verdict of the scopes that bind the agent, by all the names that the event was judged by.
+    pub fn judge(&self, effective: &Effective<'_>) -> Judgement {
+        let mut judgement = self.ask(|action| effective.judge(action, self.errno));
         if let (Some(host), Deed::File { access, .. }) = (&self.host, &self.deed)
             && judgement.verdict != Verdict::OutOfScope
         {
             let action = Action::File { path: host.seen(), access: *access };
-            judgement = judge_for(Some(scope), &action, self.errno);
+            judgement = effective.judge(&action, self.errno);
         }
         if judgement.verdict == Verdict::InScope
-            && let Some(denied) = self.others.iter().find_map(|other| scope.denial_of(other))
+            && let Some(denied) = self.others.iter().find_map(|other| effective.denial_of(other))
         {
             judgement = denied;
         }

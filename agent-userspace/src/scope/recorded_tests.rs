@@ -7,6 +7,8 @@ use serde_json::json;
 use super::*;
 use crate::control::testing::entry;
 use crate::entry::Reason;
+use crate::scope::Scope;
+use crate::scope::effective::Layer;
 use crate::scope::grant::{Origin, PathRule, Rules};
 
 fn rules(texts: &[&str]) -> Vec<PathRule> {
@@ -23,13 +25,17 @@ fn scope() -> Scope {
 
 fn judged(draft: &Draft) -> Option<Verdict> {
     match Reading::of(draft) {
-        Reading::Action(recorded) => Some(recorded.judge(Some(&scope())).verdict),
+        Reading::Action(recorded) => {
+            let scope = scope();
+            let own = Some(Layer { agent: "demo", scope: &scope });
+            Some(recorded.judge(&Effective::new(own, Vec::new())).verdict)
+        }
         Reading::NotJudged | Reading::Unknown(_) => None,
     }
 }
 
 fn rule(text: &str) -> Option<Reason> {
-    Some(Reason { kind: ReasonKind::Rule, text: text.to_owned(), file: None, line: None })
+    Some(Reason { kind: ReasonKind::Rule, text: text.to_owned(), file: None, line: None, delegator: None })
 }
 
 #[test]

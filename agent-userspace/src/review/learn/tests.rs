@@ -36,8 +36,7 @@ fn scope_of(text: &str) -> Config {
 }
 
 fn verdict(config: &Config, entry: &Entry) -> Verdict {
-    let scope = config.declaration("demo").unwrap().scope.as_deref();
-    Recorded::of(&entry.draft).unwrap().judge(scope).verdict
+    Recorded::of(&entry.draft).unwrap().judge(&config.effective("demo", &[])).verdict
 }
 
 #[test]
@@ -120,7 +119,8 @@ fn what_was_out_of_scope_is_left_out_and_no_directory_grants_it_by_the_way() {
     let mut entries: Vec<Entry> = (1..30).map(|number| read(number, &format!("/srv/shop/f{number}"))).collect();
     entries.push(demo(50, "file.open").path("r", "/srv/shop/salaries").nearest("/srv/shop/f*").build());
     let mut denied = demo(51, "file.open").path("r", "/srv/shop/key").verdict(Verdict::OutOfScope).build();
-    denied.draft.reason = Some(Reason { kind: ReasonKind::Rule, text: "**/key".to_owned(), file: None, line: None });
+    denied.draft.reason =
+        Some(Reason { kind: ReasonKind::Rule, text: "**/key".to_owned(), file: None, line: None, delegator: None });
     entries.push(denied.clone());
     let (text, _) = learnt(&entries);
     let config = scope_of(&text);
