@@ -1,6 +1,6 @@
 //! The index: what makes a question about the trail quick.
 //!
-//! Beside each segment lies an index of it, in chunks of [`CHUNK_BYTES`] of the segment: which lines have which agent,
+//! Beside each segment lies an index of it, in chunks of `CHUNK_BYTES` of the segment: which lines have which agent,
 //! session, delegator, event, verdict, address or path, and the sums of each session. Inputs: the trail's segments. Outputs:
 //! those of its lines that a question may want, read from the segments; every one is then held against the filter itself.
 //!

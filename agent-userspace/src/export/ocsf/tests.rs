@@ -58,8 +58,13 @@ fn draft(name: &str, attributes: Value) -> Draft {
 
 fn judged(mut draft: Draft, verdict: Verdict, kind: ReasonKind, text: &str) -> Draft {
     draft.verdict = verdict;
-    draft.reason =
-        Some(Reason { kind, text: text.to_owned(), file: Some("agents.d/a.toml".to_owned()), line: Some(9) });
+    draft.reason = Some(Reason {
+        kind,
+        text: text.to_owned(),
+        file: Some("agents.d/a.toml".to_owned()),
+        line: Some(9),
+        delegator: None,
+    });
     draft
 }
 

@@ -5,11 +5,11 @@
 //! scope is left out unless it is asked for, and what a rule denied always is: no pattern covers it. Denies of the present
 //! declaration stay. Pure. Refuses sessions of different agents.
 //!
-//! - [`shape`]: names that will be others the next time
-//! - [`tree`]: many paths to few patterns
-//! - [`network`]: addresses and ports likewise
-//! - [`sets`]: which grant sets cover what was done
-//! - [`text`]: the declaration as TOML
+//! - `shape`: names that will be others the next time
+//! - `tree`: many paths to few patterns
+//! - `network`: addresses and ports likewise
+//! - `sets`: which grant sets cover what was done
+//! - `text`: the declaration as TOML
 
 mod network;
 mod sets;
