@@ -283,6 +283,7 @@ fn draft(number: u64) -> Draft {
     let tgid = 10_000 + (session * 37 + below(40)) as u32;
     let executable = ["/usr/bin/node", "/usr/bin/git", "/usr/bin/rg", "/usr/bin/python3.13"][below(4) as usize];
     let reason = Reason {
+        delegator: None,
         kind: if verdict == Verdict::InScope { ReasonKind::Grant } else { ReasonKind::Nearest },
         text: "/srv/shop/**".to_owned(),
         file: Some("/etc/bailiwick/agents.d/code-assistant.toml".to_owned()),
