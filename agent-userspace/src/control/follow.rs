@@ -78,6 +78,8 @@ pub(super) async fn on_its_own_thread<T: Send + 'static>(
 struct Tail {
     filter: Filter,
     not_before: Timestamp,
+    /// Entries before this one are not of this pass: an answer may begin earlier than it was asked to.
+    first_seq: u64,
     last_seq: u64,
 }
 
@@ -85,7 +87,8 @@ impl Tail {
     fn take(&mut self, found: Found) -> Option<Entry> {
         let (Found::Entry(entry) | Found::Counted(entry)) = found else { return None };
         self.last_seq = self.last_seq.max(entry.seq);
-        (entry.draft.time >= self.not_before && self.filter.matches(&entry)).then_some(entry)
+        let is_of_pass = entry.seq >= self.first_seq && entry.draft.time >= self.not_before;
+        (is_of_pass && self.filter.matches(&entry)).then_some(entry)
     }
 }
 
@@ -104,7 +107,7 @@ pub(super) async fn tail(
         Since::Now | Since::Start => Timestamp::default(),
         Since::At(time) => time,
     };
-    let mut tail = Tail { filter, not_before, last_seq };
+    let mut tail = Tail { filter, not_before, first_seq: 0, last_seq };
     let first = match since {
         Since::Now => None,
         Since::Start => Some(From::Start),
@@ -121,8 +124,11 @@ pub(super) async fn tail(
         if !is_more {
             return Err(CoreError::Stopping.into());
         }
-        let next = From::Seq(tail.last_seq.saturating_add(1));
-        tail = pass(core, next, tail, wire).await?;
+        // An answer leaves out what cannot matter: how far the pass came does not follow from the entries that it gave.
+        let through = *written.borrow_and_update();
+        tail.first_seq = tail.last_seq.saturating_add(1);
+        tail = pass(core, From::Seq(tail.first_seq), tail, wire).await?;
+        tail.last_seq = tail.last_seq.max(through);
     }
 }
 
