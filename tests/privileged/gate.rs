@@ -172,8 +172,9 @@ fn an_agent_recognised_by_argv_alone_has_a_gap_from_exec_to_attachment() {
     assert_eq!(opened(&trail, &late), 1);
     let found = trail.filter(|entry| entry["attributes"]["bailiwick.file.found_open"] == true);
     let found: Vec<&Value> = found.0.iter().filter(|entry| entry["attributes"]["file.path"] == json!(early)).collect();
-    assert_eq!(found.len(), 1, "what was open already is told");
-    assert_eq!(found[0]["count"], 0);
+    // On a busy machine the hooks may be attached before the shell has come to open it: then it is an open like any other.
+    assert!(found.len() == 1 || opened(&trail, &early) == 1, "what was open already is told");
+    assert!(found.iter().all(|entry| entry["count"] == 0));
 }
 
 #[test]
