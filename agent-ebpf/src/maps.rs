@@ -13,7 +13,8 @@ use aya_ebpf::helpers::{bpf_task_storage_delete, bpf_task_storage_get};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 
-use crate::probes::network::Address;
+use crate::probes::io_uring::live::{Key, Live};
+use crate::probes::io_uring::sockets::Copied;
 
 /// A BPF task storage map: aya-ebpf has no type for one.
 #[repr(C)]
@@ -83,10 +84,13 @@ pub static BULK: RingBuf = RingBuf::with_byte_size(1 << 22, 0);
 #[map]
 pub static OWNERS: HashMap<u64, Owner> = HashMap::with_max_entries(65_536, 0);
 
-/// Where an operation of an io_uring sends to, by its request: the kernel's copy is gone when it is completed. Operations that
-/// are never completed make room for others.
+/// The addresses that operations of an io_uring were given, by their requests: the kernel's copies are gone at completion.
 #[map]
-pub static URING_SENDS: LruHashMap<u64, Address> = LruHashMap::with_max_entries(4_096, 0);
+pub static URING_ADDRESSES: HashMap<u64, Copied> = HashMap::with_max_entries(4_096, 0);
+
+/// Operations of an io_uring that are under way, by what their completions will say.
+#[map]
+pub static URING_LIVE: HashMap<Key, Live> = HashMap::with_max_entries(8_192, 0);
 
 /// What operations of an io_uring are to do by a path, by their requests: records in the making, from the submission to the
 /// completion. A full table evicts nothing: what finds no room is told of without its result.
@@ -100,9 +104,9 @@ pub static URING_KEPT_LONG: HashMap<u64, [u8; LONGEST_KEPT]> = HashMap::with_max
 /// The longest record that is kept: two paths and the directories that they start from.
 pub const LONGEST_KEPT: usize = 16_640;
 
-/// Requests that were told of when they were submitted, since only a failure has a completion.
+/// Requests that were told of before their end. One that is forgotten too soon and fails is told of as lost besides.
 #[map]
-pub static URING_SILENT: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4_096, 0);
+pub static URING_TOLD: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4_096, 0);
 
 /// What each session has put into a ring that is filling up. A full table forgets the one that was quiet for longest.
 #[map]

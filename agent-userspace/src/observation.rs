@@ -425,7 +425,8 @@ pub const OBSERVATIONS: &[Observation] = &[
             "the end of a TCP connection that the session made or took, with its bytes of data",
             &[
                 "the end of a connection that was made before its process joined the session is not told of",
-                "the end of a connection that comes after its session's end is not told of",
+                "the end of a connection that comes after its session's end stands behind that; it is not told of once no session \
+                 lives and the hooks are detached",
                 "the end of a UDP socket, and its bytes, are not told of",
             ],
         )
@@ -536,13 +537,15 @@ pub const OBSERVATIONS: &[Observation] = &[
             "an operation of an io_uring that is refused when it is taken in (a path that cannot be read, flags that are \
              unknown) is told of as an operation alone; of an open or a change of names that is a gap as well",
             "an operation of an io_uring that asks for no completion is told of when it is submitted, without its result, \
-              and once more if it fails; what it does beyond names is a gap",
-            "an operation of an io_uring whose completion finds no room is a gap",
+              and once more if the kernel tells of its failure, which of changes of names it does not; what it does beyond names \
+              is a gap",
+            "of operations of an io_uring that go by the same word (`user_data`) one whose completion finds no room is a gap, but \
+             for what it does by a path: that is told of without its result",
             "while more than 4,096 operations by a path, or 128 by long ones, are under way, further ones are told of \
              without their result; an open that fails then is a gap",
-            "through io_uring, the address of a connect that failed is read when it is completed, and another thread may have \
-             changed it",
-            "through io_uring, descriptors received and accepts after the first of several are not told of",
+            "while more than 4,096 operations of an io_uring that were given an address are under way, what further ones send to is \
+             a gap, and of a failed connect the address is read when it is completed",
+            "a file that another process puts into an io_uring's table by MSG_RING is no fd.receive",
         ],
     },
 ];

@@ -8,7 +8,7 @@ use bailiwick_tests::entries::Entries;
 use bailiwick_tests::instance::Instance;
 use bailiwick_tests::requirement::Requirement::Tier2;
 use bailiwick_tests::requirement::require;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The event, the file's name, the other name, the errno.
 const NAMES: [(&str, &str, Option<&str>, Option<&str>); 16] = [
@@ -79,7 +79,7 @@ fn changes_and_bytes_are_told_of(trail: &Entries, dir: &Path) {
     assert_eq!(set, [json!("user.by_path"), json!("user.by_file")]);
     let moved = |name: &str, access: &str| {
         let moved = of("file.io", name).filter(|entry| entry["attributes"]["bailiwick.file.access"] == access);
-        let bytes = |entry: &serde_json::Value| entry["attributes"]["bailiwick.file.bytes"].as_u64().unwrap();
+        let bytes = |entry: &Value| entry["attributes"]["bailiwick.file.bytes"].as_u64().unwrap();
         (moved.count(), moved.0.iter().map(bytes).sum::<u64>())
     };
     assert_eq!(moved("made", "w"), (1, 7));
@@ -88,6 +88,34 @@ fn changes_and_bytes_are_told_of(trail: &Entries, dir: &Path) {
     assert_eq!(moved("fixed", "r"), (2, 10), "read, and spliced from");
     assert_eq!(moved("spliced", "w"), (1, 5));
     assert_eq!(of("file.open", "fixed").filter(|entry| entry["attributes"]["bailiwick.file.access"] == "r").count(), 1);
+}
+
+fn addresses_are_those_that_the_kernel_took(trail: &Entries, dir: &Path, said: &Value) {
+    let refused = of_ring(trail, "network.connect").filter(|entry| !entry["attributes"]["error.type"].is_null());
+    let refused = &refused.only()["attributes"];
+    assert_eq!((&refused["error.type"], &refused["server.port"]), (&json!("ECONNREFUSED"), &said["refused"]));
+    let unix = of_ring(trail, "unix.connect");
+    let path = json!(dir.join("listens").to_str());
+    assert_eq!(unix.filter(|entry| entry["attributes"]["bailiwick.unix.path"] == path).count(), 1, "{:#?}", unix.0);
+    let name = "nobody-has-this";
+    assert_eq!(unix.filter(|entry| entry["attributes"]["bailiwick.unix.abstract"] == name).count(), 1, "{:#?}", unix.0);
+    let bound = json!(dir.join("bound").to_str());
+    assert_eq!(of_ring(trail, "file.create").filter(|entry| entry["attributes"]["file.path"] == bound).count(), 1);
+    assert_eq!(of_ring(trail, "network.bind").only()["attributes"]["network.local.address"], "127.0.0.1");
+    assert_eq!(of_ring(trail, "network.listen").count(), 1);
+}
+
+/// Connections and descriptors, those after the first of several too.
+fn all_that_came_is_told_of(trail: &Entries, dir: &Path, said: &Value) {
+    let path = json!(dir.join("made").to_str());
+    let received = of_ring(trail, "fd.receive");
+    assert_eq!(received.count(), 3, "{:#?}", received.0);
+    assert!(received.0.iter().all(|entry| entry["attributes"]["file.path"] == path), "{:#?}", received.0);
+    for (port, times) in said["accepted"].as_array().unwrap().iter().zip([3, 2]) {
+        let accepted = of_ring(trail, "network.accept");
+        let accepted = accepted.filter(|entry| entry["attributes"]["network.local.port"] == *port);
+        assert_eq!(accepted.count(), times, "{:#?}", trail.event("network.accept").0);
+    }
 }
 
 fn the_same_events_come_as_by_system_calls(mode: &str) {
@@ -118,6 +146,8 @@ fn the_same_events_come_as_by_system_calls(mode: &str) {
         assert_eq!(told.count(), count, "{event}: {:#?}", trail.event(event).0);
         assert!(told.0.iter().all(|entry| entry["attributes"]["bailiwick.io_uring"] == true), "{:#?}", told.0);
     }
+    addresses_are_those_that_the_kernel_took(&trail, &dir, &said);
+    all_that_came_is_told_of(&trail, &dir, &said);
     assert_eq!(of_ring(&trail, "network.netlink").count(), 1);
     let done = said["done"].as_array().unwrap();
     for operation in done.iter().map(|done| &done["operation"]) {
@@ -129,7 +159,7 @@ fn the_same_events_come_as_by_system_calls(mode: &str) {
     let read = trail.event("io_uring.submit");
     let read = read.filter(|entry| entry["attributes"]["bailiwick.io_uring.operation"] == "READ");
     assert_eq!(read.0[0]["attributes"]["file.path"], json!(dir.join("made").to_str()));
-    assert_eq!(trail.event("io_uring.setup").len(), 1);
+    assert_eq!(trail.event("io_uring.setup").len(), 4);
     assert_eq!(trail.event("gap").len(), 0, "{:#?}", trail.event("gap").0);
 }
 
@@ -148,31 +178,54 @@ fn operations_that_a_polling_thread_takes_are_told_of() {
     the_same_events_come_as_by_system_calls("polled");
 }
 
+/// Has the workload do that, and returns the trail and where it was done.
+fn done(mode: &str) -> Option<(Entries, bailiwick_tests::workload::Place)> {
+    require(&[Tier2]).then(|| {
+        let place = bailiwick_tests::workload::Place::new();
+        let dir = place.files("dir", 0);
+        let instance = Instance::start(&[Declaration::new("ring").with("")]);
+        let program = instance.place().copy_of("uring", "agent-uring");
+        instance.run("ring", &[program.as_os_str(), mode.as_ref(), dir.as_os_str(), "0".as_ref()]).success();
+        (instance.synced_trail(), place)
+    })
+}
+
+fn submitted(trail: &Entries, operation: &str) -> u64 {
+    let told = trail.event("io_uring.submit");
+    told.filter(|entry| entry["attributes"]["bailiwick.io_uring.operation"] == operation).count()
+}
+
+fn lost(trail: &Entries, kind: &str) -> u64 {
+    let gaps = trail.event("gap").filter(|gap| gap["gap"]["kind"] == kind);
+    gaps.0.iter().map(|gap| gap["gap"]["lost"].as_u64().unwrap()).sum()
+}
+
+fn unlinked(trail: &Entries, path: &Path) -> Entries {
+    trail.event("file.unlink").filter(|entry| entry["attributes"]["file.path"] == json!(path.to_str()))
+}
+
 #[test]
 fn operations_whose_end_nobody_is_told_of_are_named_or_a_gap() {
-    if !require(&[Tier2]) {
-        return;
-    }
-    let place = bailiwick_tests::workload::Place::new();
-    let dir = place.files("dir", 0);
-    let instance = Instance::start(&[Declaration::new("ring").with("")]);
-    let program = instance.place().copy_of("uring", "agent-uring");
-    let said = instance.run("ring", &[program.as_os_str(), "silent".as_ref(), dir.as_os_str(), "0".as_ref()]);
-    let said = said.success().json();
+    let Some((trail, place)) = done("silent") else { return };
+    assert_eq!(unlinked(&trail, &place.join("dir/silent")).count(), 1);
+    // One of the opens failed: it is told of once when it was submitted, and once more then.
+    assert_eq!((submitted(&trail, "OPENAT"), submitted(&trail, "UNLINKAT")), (3, 1));
+    let gaps = trail.event("gap");
+    let lost_only = gaps.0.iter().all(|gap| gap["gap"]["kind"] == "file.open");
+    assert_eq!((lost(&trail, "file.open"), lost_only), (2, true), "{:#?}", gaps.0);
+}
 
-    let trail = instance.synced_trail();
-    let session = trail.event("session.start").only()["session"].clone();
-    let unlinked = trail.event("file.unlink");
-    assert_eq!(unlinked.only()["attributes"]["file.path"], json!(dir.join("silent").to_str()));
-    for operation in ["OPENAT", "UNLINKAT"] {
-        let told = trail.event("io_uring.submit");
-        let told = told.filter(|entry| entry["attributes"]["bailiwick.io_uring.operation"] == operation);
-        assert_eq!(told.count(), 1, "{operation}");
+#[test]
+fn operations_whose_completion_finds_no_room_are_told_of_all_the_same() {
+    let Some((trail, place)) = done("crowded") else { return };
+    let path = |name: &str| place.join("dir").join(name);
+    assert_eq!(submitted(&trail, "NOP"), 9, "{:#?}", trail.event("gap").0);
+    assert_eq!(unlinked(&trail, &path("alone")).only()["attributes"]["error.type"], json!(null));
+    assert_eq!(unlinked(&trail, &path("absent")).only()["attributes"]["error.type"], "ENOENT");
+    for name in ["first", "second", "third"] {
+        assert_eq!(unlinked(&trail, &path(name)).count(), 1, "{name}: {:#?}", trail.event("file.unlink").0);
     }
-    let lost = |kind: &str| -> u64 {
-        let gaps = trail.event("gap").filter(|gap| gap["session"] == session && gap["gap"]["kind"] == kind);
-        gaps.0.iter().map(|gap| gap["gap"]["lost"].as_u64().unwrap()).sum()
-    };
-    assert_eq!(lost("file.open"), 1, "{:#?}", trail.event("gap").0);
-    assert_eq!(lost("io_uring.submit"), said["overflowed"].as_u64().unwrap(), "{:#?}", trail.event("gap").0);
+    // Of those by the same word it is not known which of them ended, only that one did.
+    assert_eq!(submitted(&trail, "UNLINKAT") + lost(&trail, "io_uring.submit"), 5);
+    assert_eq!(lost(&trail, "file.unlink"), 0, "{:#?}", trail.event("gap").0);
 }

@@ -3,10 +3,13 @@
 use std::fs::File;
 use std::io::{IoSlice, Read};
 use std::mem::MaybeUninit;
+use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::time::Duration;
 
+use bailiwick_tests::bounded;
 use bailiwick_tests::declaration::Declaration;
 use bailiwick_tests::entries::Entries;
 use bailiwick_tests::instance::Instance;
@@ -209,4 +212,47 @@ fn a_signal_to_a_process_outside_the_session_is_told_of_and_one_inside_is_not() 
     let entry = sent.only();
     assert_eq!(entry["attributes"]["bailiwick.target.tgid"], std::process::id(), "{entry:#}");
     assert_eq!(entry["attributes"]["bailiwick.signal"], 23, "{entry:#}");
+}
+
+/// Sends until nobody takes any more, and ends with its connection open.
+const LEAVES_OPEN: &str = r#"
+import socket, sys
+out = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+out.setblocking(False)
+try:
+    while True: out.send(b"x" * 65536)
+except BlockingIOError: pass
+"#;
+
+const WITHIN: Duration = Duration::from_secs(10);
+
+#[test]
+fn the_end_of_a_connection_that_outlives_its_session_stands_behind_the_sessions_end() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let instance = Instance::start(&[Declaration::new("sockets")]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    instance.run("sockets", &["python3", "-c", LEAVES_OPEN, &port.to_string()]).success();
+    let (peer, _) = listener.accept().unwrap();
+    bounded::until("the session's end", WITHIN, || !instance.trail().event("session.end").is_empty());
+    assert_eq!(
+        with(&instance.trail(), "network.close", "server.port", port).len(),
+        0,
+        "nobody has taken what was sent"
+    );
+    // What was sent is unread: the kernel resets the connection.
+    drop(peer);
+    bounded::until("the connection's end", WITHIN, || {
+        instance.sync();
+        !with(&instance.trail(), "network.close", "server.port", port).is_empty()
+    });
+    let trail = instance.trail();
+    let (end, closed) = (trail.event("session.end"), with(&trail, "network.close", "server.port", port));
+    assert_eq!(closed.only()["session"], end.only()["session"]);
+    assert_eq!(closed.only()["agent"], "sockets");
+    assert!(closed.only()["seq"].as_u64() > end.only()["seq"].as_u64());
+    assert!(closed.only()["attributes"]["bailiwick.network.bytes_sent"].as_u64() > Some(65_536), "{closed:#?}");
+    assert_eq!(trail.event("gap").len(), 0, "{:#?}", trail.event("gap").0);
 }

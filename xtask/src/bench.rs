@@ -45,7 +45,8 @@ use crate::{
 };
 
 /// What `strace` has to look at to see what Bailiwick sees.
-const OBSERVED_CALLS: &str = "trace=open,openat,openat2,creat,execve,execveat,connect,fork,vfork,clone,clone3";
+const OBSERVED_CALLS: &str =
+    "trace=open,openat,openat2,creat,read,write,pread64,pwrite64,execve,execveat,connect,fork,vfork,clone,clone3";
 
 /// What to measure, and how long.
 #[derive(Debug, Args)]

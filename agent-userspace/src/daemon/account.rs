@@ -218,6 +218,7 @@ impl Pipeline {
         );
         self.push(id, draft);
         self.attributor.close(id);
+        self.over.note(session);
         // Kept for the daemon alone, which is done with it.
         let _ = self.sensor.take_opened(id);
         for (key, _) in self.losses.extract_if(.., |key, _| key.session == id) {

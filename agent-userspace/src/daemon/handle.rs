@@ -33,6 +33,9 @@ impl Pipeline {
             return;
         }
         let time = self.clock.wall(event.head.time_boot_ns);
+        if self.took_late(&event, time) {
+            return;
+        }
         if self.attributor.is_unknown(&event.head) {
             self.meet_unseen(event.head.session, time);
         }

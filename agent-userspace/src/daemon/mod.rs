@@ -23,6 +23,7 @@ mod found;
 mod gatekeeper;
 mod handle;
 mod judged;
+mod late;
 mod obey;
 mod operations;
 mod pipeline;

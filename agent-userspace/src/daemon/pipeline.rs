@@ -70,6 +70,8 @@ pub(super) struct Pipeline {
     pub(super) refused_since: Option<u64>,
     /// Since when no session lives.
     pub(super) quiet_since: Option<Instant>,
+    /// The sessions that ended last.
+    pub(super) over: super::late::Over,
     /// Decisions on provisional sessions, and until when (nanoseconds after boot) they are kept for their tasks.
     pub(super) decisions: VecDeque<(u64, u64)>,
     /// What was lost by the last sweep: how many, and until when.
@@ -137,6 +139,7 @@ impl Pipeline {
             armed_since: None,
             refused_since: None,
             quiet_since: None,
+            over: super::late::Over::default(),
             decisions: VecDeque::new(),
             losses: BTreeMap::new(),
             uncounted: 0,

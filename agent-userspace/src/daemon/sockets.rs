@@ -44,9 +44,7 @@ impl Pipeline {
 
     pub(super) fn record_closed(&mut self, session: u64, head: &Head, closed: &Closed, time: Timestamp) {
         let Some(mut compose) = self.compose(session, head, time, "network.close") else { return };
-        compose.socket(&closed.socket);
-        compose.set("bailiwick.network.bytes_sent", closed.bytes_sent);
-        compose.set("bailiwick.network.bytes_received", closed.bytes_received);
+        compose.closed(closed);
         self.push(session, compose.draft);
     }
 
@@ -95,6 +93,13 @@ fn errno(errno: u32) -> Option<u32> {
 }
 
 impl Compose {
+    /// The end of a connection.
+    pub(super) fn closed(&mut self, closed: &Closed) {
+        self.socket(&closed.socket);
+        self.set("bailiwick.network.bytes_sent", closed.bytes_sent);
+        self.set("bailiwick.network.bytes_received", closed.bytes_received);
+    }
+
     /// What a socket says.
     pub(super) fn socket(&mut self, socket: &Socket) {
         let far = match socket.kind {

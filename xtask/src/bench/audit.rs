@@ -38,14 +38,15 @@ pub(super) struct Account {
     gaps: BTreeMap<String, u64>,
 }
 
-/// The events that a workload is to be seen by.
-fn events(workload: Workload) -> &'static [&'static str] {
+/// The events that an operation of a workload is to be seen by, and how often.
+fn events(workload: Workload) -> &'static [(&'static str, u64)] {
     match workload {
         // Not observed: it is there to show what the hooks cost.
         Workload::Getpid => &[],
-        Workload::OpenSame | Workload::OpenNew => &["file.open"],
-        Workload::Connect => &["network.connect"],
-        Workload::ForkExec => &["process.fork", "process.exec", "process.exit"],
+        Workload::OpenSame | Workload::OpenNew => &[("file.open", 1)],
+        Workload::ReadWrite => &[("file.io", 2)],
+        Workload::Connect => &[("network.connect", 1)],
+        Workload::ForkExec => &[("process.fork", 1), ("process.exec", 1), ("process.exit", 1)],
     }
 }
 
@@ -53,6 +54,7 @@ fn events(workload: Workload) -> &'static [&'static str] {
 #[derive(Debug, Clone)]
 pub(super) struct Ledger {
     same: String,
+    touched: String,
     new: String,
     tiny: String,
     port: u16,
@@ -63,16 +65,17 @@ impl Ledger {
     /// Nothing done yet on this stage.
     pub(super) fn new(files: &Files, port: u16) -> Self {
         let text = |path: std::path::PathBuf| path.display().to_string();
-        let (same, new, tiny) = (text(files.same()), text(files.new_folder()) + "/", text(files.tiny()));
+        let (same, touched, tiny) = (text(files.same()), text(files.touched()), text(files.tiny()));
+        let new = text(files.new_folder()) + "/";
         let every = Workload::ALL.iter().flat_map(|workload| events(*workload));
-        let tallies = every.map(|event| ((*event).to_owned(), Tally::default())).collect();
-        Self { same, new, tiny, port, account: Account { tallies, ..Account::default() } }
+        let tallies = every.map(|(event, _)| ((*event).to_owned(), Tally::default())).collect();
+        Self { same, touched, new, tiny, port, account: Account { tallies, ..Account::default() } }
     }
 
     /// A worker did `count` operations and was to be watched.
     pub(super) fn expect(&mut self, workload: Workload, count: u64) {
-        for event in events(workload) {
-            self.account.tallies.entry((*event).to_owned()).or_default().expected += count;
+        for (event, times) in events(workload) {
+            self.account.tallies.entry((*event).to_owned()).or_default().expected += times * count;
         }
     }
 
@@ -120,6 +123,7 @@ impl Ledger {
         let text = |name: &str| attributes[name].as_str().unwrap_or_default();
         match event {
             "file.open" => text("file.path") == self.same || text("file.path").starts_with(&self.new),
+            "file.io" => text("file.path") == self.touched,
             "network.connect" => attributes["server.port"] == self.port,
             // Nothing else in these sessions forks.
             "process.fork" => true,
@@ -220,6 +224,7 @@ mod tests {
         let mut ledger = ledger();
         ledger.expect(Workload::OpenSame, 10);
         ledger.expect(Workload::OpenNew, 2);
+        ledger.expect(Workload::ReadWrite, 3);
         ledger.expect(Workload::Connect, 1);
         ledger.expect(Workload::ForkExec, 1);
         ledger.expect(Workload::Getpid, 1000);
@@ -229,6 +234,9 @@ mod tests {
             open("/s/new/0", 1),
             open("/s/new/1", 1),
             open("/etc/ld.so.cache", 1),
+            json!({"event": "file.io", "count": 3, "attributes": {"file.path": "/s/touched", "bailiwick.file.access": "r"}}),
+            json!({"event": "file.io", "count": 3, "attributes": {"file.path": "/s/touched", "bailiwick.file.access": "w"}}),
+            json!({"event": "file.io", "count": 9, "attributes": {"file.path": "/lib/libc.so.6"}}),
             json!({"event": "network.connect", "count": 1, "attributes": {"server.port": 4242}}),
             json!({"event": "network.connect", "count": 1, "attributes": {"server.port": 53}}),
             json!({"event": "process.fork", "count": 1, "attributes": {}}),

@@ -17,6 +17,8 @@ pub(crate) enum Workload {
     OpenSame,
     /// Open and close files that the process has not opened before
     OpenNew,
+    /// Read from one open file, and write to it
+    ReadWrite,
     /// Connect to a listener on loopback, and close
     Connect,
     /// Start a program of a few bytes, and wait for its end
@@ -24,7 +26,8 @@ pub(crate) enum Workload {
 }
 
 impl Workload {
-    pub(super) const ALL: [Self; 5] = [Self::Getpid, Self::OpenSame, Self::OpenNew, Self::Connect, Self::ForkExec];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Getpid, Self::OpenSame, Self::OpenNew, Self::ReadWrite, Self::Connect, Self::ForkExec];
 
     /// The name in the command line and in JSON.
     pub(super) fn name(self) -> &'static str {
@@ -32,6 +35,7 @@ impl Workload {
             Self::Getpid => "getpid",
             Self::OpenSame => "open-same",
             Self::OpenNew => "open-new",
+            Self::ReadWrite => "read-write",
             Self::Connect => "connect",
             Self::ForkExec => "fork-exec",
         }
@@ -43,6 +47,7 @@ impl Workload {
             Self::Getpid => "getpid",
             Self::OpenSame => "open+close, same file",
             Self::OpenNew => "open+close, new files",
+            Self::ReadWrite => "read+write, open file",
             Self::Connect => "connect",
             Self::ForkExec => "fork+exec",
         }
@@ -53,6 +58,7 @@ impl Workload {
         match self {
             Self::Getpid => 400_000,
             Self::OpenSame | Self::OpenNew => 20_000,
+            Self::ReadWrite => 100_000,
             Self::Connect => 3_000,
             Self::ForkExec => 250,
         }

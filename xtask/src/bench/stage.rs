@@ -48,6 +48,7 @@ impl Files {
         fs::create_dir(files.new_folder())
             .with_context(|| format!("cannot create {}", files.new_folder().display()))?;
         write(&files.same(), b"")?;
+        write(&files.touched(), &[b'x'; 64])?;
         for number in 0..new {
             write(&files.new_folder().join(number.to_string()), b"")?;
         }
@@ -65,6 +66,11 @@ impl Files {
     /// The file that is opened again and again.
     pub(super) fn same(&self) -> PathBuf {
         self.root.join("same")
+    }
+
+    /// The file that is read and written.
+    pub(super) fn touched(&self) -> PathBuf {
+        self.root.join("touched")
     }
 
     /// The directory of the files that are opened once a process.

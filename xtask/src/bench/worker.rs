@@ -158,6 +158,11 @@ impl Job {
                     new.get(number).map_or(Err(rustix::io::Errno::NOENT), |path| open_and_close(path))
                 })
             }
+            Workload::ReadWrite => {
+                let file = rustix::fs::open(files.touched(), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+                    .context("cannot open what is to be read and written")?;
+                self.measure(|_| read_and_write(&file))
+            }
             Workload::Connect => {
                 let listener = SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.port);
                 self.measure(|_| connect_and_close(&listener))
@@ -187,6 +192,14 @@ impl Job {
 
 fn open_and_close(path: &std::ffi::CStr) -> rustix::io::Result<()> {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map(drop)
+}
+
+/// Always the same bytes of it, which lie in memory.
+fn read_and_write(file: &std::os::fd::OwnedFd) -> rustix::io::Result<()> {
+    let mut bytes = [0; 64];
+    let read = rustix::io::pread(file, &mut bytes, 0)?;
+    let written = rustix::io::pwrite(file, &bytes, 0)?;
+    if read == bytes.len() && written == bytes.len() { Ok(()) } else { Err(rustix::io::Errno::IO) }
 }
 
 /// Closes with a reset: what lingers after an orderly close would use up the ports.
@@ -271,6 +284,8 @@ mod tests {
             let error = job(workload, folder.path().to_owned(), 0).work().unwrap_err();
             assert_eq!(error.to_string(), format!("{} failed", workload.name()));
         }
+        std::fs::write(Files::at(folder.path().to_owned()).touched(), b"short").unwrap();
+        assert!(job(Workload::ReadWrite, folder.path().to_owned(), 0).work().is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 
 use crate::kernel::offsets::IO_USER_DATA;
 use crate::kernel::read;
-use crate::maps::{Scratch, URING_KEPT, URING_KEPT_LONG, URING_SILENT};
+use crate::maps::{Scratch, URING_KEPT, URING_KEPT_LONG, URING_TOLD};
 use crate::record::Builder;
 
 /// Keeps a record for a request; whether there was room.
@@ -54,23 +54,23 @@ fn forget(request: u64) {
 
 /// Remembers that a request was told of when it was submitted.
 #[inline(always)]
-pub(super) fn remember_silent(request: u64) {
-    let _ = URING_SILENT.insert(&request, &mark(request), 0);
+pub(super) fn remember_told(request: u64) {
+    let _ = URING_TOLD.insert(&request, &mark(request), 0);
 }
 
 /// Whether a request was told of when it was submitted.
 #[inline(always)]
-pub(super) fn was_silent(request: u64) -> bool {
+pub(super) fn was_told(request: u64) -> bool {
     // SAFETY: the value is copied at once.
-    let remembered = unsafe { URING_SILENT.get(&request) }.copied();
+    let remembered = unsafe { URING_TOLD.get(&request) }.copied();
     if remembered.is_some() {
-        let _ = URING_SILENT.remove(&request);
+        let _ = URING_TOLD.remove(&request);
     }
     remembered == Some(mark(request))
 }
 
 /// What tells a request from one that had its place before.
 #[inline(always)]
-fn mark(request: u64) -> u64 {
+pub(super) fn mark(request: u64) -> u64 {
     read(request, &IO_USER_DATA).unwrap_or(0)
 }

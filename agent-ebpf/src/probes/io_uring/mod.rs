@@ -5,45 +5,49 @@
 //! kernel's own objects, be it a descriptor or in the ring's table of fixed files. What is given in words is kept from the
 //! submission on: it stands in the kernel's own copy by then, which no thread can change, and is gone at completion. An
 //! operation that asks for no completion where it succeeds is told of when it is submitted, and once more if it fails; what
-//! it does beyond names is a gap, for nothing tells of its end. So is one whose completion found no room
-//! (`tp_btf/io_uring_cqe_overflow`). Worker and poll threads raise no fork event and carry no membership: theirs is their
+//! it does beyond names is a gap, for nothing tells of its end. One whose completion found no room
+//! (`tp_btf/io_uring_cqe_overflow`) is told of all the same, unless others under way go by the same word. Worker and poll threads raise no fork event and carry no membership: theirs is their
 //! process's. Misses what is refused when it is taken in, of which there is the operation alone.
 //!
 //! - `kept`: records between submission and completion.
+//! - `live`: operations by what their completions say.
 //! - `names`: what is done by a path.
+//! - `files`: files, bytes, lengths.
+//! - `sockets`: addresses, and what comes with messages.
 
+mod files;
 mod kept;
+pub mod live;
 mod names;
+pub mod sockets;
 
 use core::ffi::c_void;
 
-use agent_common::RecordKind;
-use agent_common::StringTag;
-use agent_common::call::Call as SystemCall;
-use agent_common::file::{ACCESS_READ, ACCESS_WRITE, Open};
+use agent_common::file::Open;
 use agent_common::maps::{LOSS_READ, LOSS_UNTOLD};
 use agent_common::record::FLAG_IO_URING;
+use agent_common::{RecordKind, StringTag};
 use aya_ebpf::bindings::task_struct;
 use aya_ebpf::helpers::bpf_get_current_task_btf;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
-use super::act::{add_object, begin_act};
+use self::files::{made_file, moved, resized};
+use self::live::{Key, Live, SEVERAL, TAKES_CONNECTIONS, TAKES_MESSAGES};
 use super::calls::Call;
-use super::file::{OpenFile, announce, begin_key, count, tell_open, transferred};
-use super::network::{Address, connected, made, send, sent_to, sock_of, tell_socket};
+use super::file::{OpenFile, announce, begin_key, count, tell_open};
+use super::network::{accepted, made, tell_socket};
 use crate::kernel::hash::Hash;
 use crate::kernel::offsets::{
-    CQE_RES, IO_ACCEPT_SLOT, IO_ASYNC_DATA, IO_ASYNC_MSG, IO_CMD, IO_CONNECT_ADDR, IO_CONTEXT, IO_FILE, IO_FIXED_FILES,
-    IO_FLAGS, IO_FTRUNCATE_LEN, IO_MSG, IO_NODE_FILE, IO_OPCODE, IO_OPEN_SLOT, IO_SOCKET_DOMAIN, IO_SOCKET_PROTOCOL,
-    IO_SOCKET_TYPE, IO_SPLICE_FLAGS, IO_SPLICE_IN, IO_SYNC_LEN, IO_SYNC_MODE, IO_SYNC_OFF, MSGHDR_NAME, MSGHDR_NAMELEN,
+    CQE_FLAGS, CQE_RES, CQE_USER_DATA, IO_ACCEPT_SLOT, IO_ASYNC_DATA, IO_ASYNC_NAMELEN, IO_CMD, IO_CONTEXT, IO_FILE,
+    IO_FLAGS, IO_OPCODE, IO_OPEN_SLOT, IO_SOCKET_DOMAIN, IO_SOCKET_PROTOCOL, IO_SOCKET_TYPE, IO_USER_DATA,
     TASK_GROUP_LEADER,
 };
 use crate::kernel::path::resolve;
-use crate::kernel::{Unreadable, field, read, read_at};
-use crate::maps::{SCRATCH_URING, Scratch, URING_SENDS};
+use crate::kernel::{Unreadable, field, read};
+use crate::maps::{SCRATCH_URING, Scratch};
 use crate::member;
-use crate::record::{Builder, Urgency, count_lost};
+use crate::record::{Builder, count_lost};
 
 // The numbers of operations: `enum io_uring_op`.
 const READV: u8 = 1;
@@ -51,6 +55,7 @@ const WRITEV: u8 = 2;
 const READ_FIXED: u8 = 4;
 const WRITE_FIXED: u8 = 5;
 const SENDMSG: u8 = 9;
+const RECVMSG: u8 = 10;
 const ACCEPT: u8 = 13;
 const CONNECT: u8 = 16;
 const FALLOCATE: u8 = 17;
@@ -98,19 +103,50 @@ pub fn on_uring_submit(ctx: BtfTracePointContext) -> i32 {
     let Some(mut call) = call(0) else { return 0 };
     let Some(scratch) = SCRATCH_URING.get_ptr_mut(0) else { return 0 };
     let Ok(opcode) = read::<u8>(request, &IO_OPCODE) else { return 0 };
-    if is_send(opcode) {
-        remember_address(request);
-    }
-    let is_silent = is_silent(request);
-    if is_silent {
+    sockets::remember(&call, scratch, request, opcode);
+    let ending = if is_silent(request) {
         silent(&call, scratch, request, opcode);
-    }
-    if names::submitted(&mut call, scratch, request, opcode, is_silent).is_err()
+        Ending::Untold
+    } else if live::begin(&key_of(request), request, opcode, name_len(request, opcode)) {
+        Ending::Told
+    } else {
+        Ending::ToldOfSeveral
+    };
+    if names::submitted(&mut call, scratch, request, opcode, ending).is_err()
         && let Some(kind) = names::kind_of(opcode, request)
     {
         count_lost(call.member.session, kind.to_wire(), LOSS_READ);
     }
     0
+}
+
+/// What will be known of the end of an operation.
+#[derive(Clone, Copy, PartialEq)]
+enum Ending {
+    /// Its completion, even where that finds no room.
+    Told,
+    /// Its completion, but for one that finds no room: others go by the same word.
+    ToldOfSeveral,
+    /// Nothing, where it succeeds.
+    Untold,
+}
+
+#[inline(always)]
+fn key_of(request: u64) -> Key {
+    let (ring, user_data) = (read(request, &IO_CONTEXT).unwrap_or(0), read(request, &IO_USER_DATA).unwrap_or(0));
+    Key { ring, user_data }
+}
+
+/// The room that each of several messages has for its sender's name.
+#[inline(always)]
+fn name_len(request: u64, opcode: u8) -> u32 {
+    if opcode != RECVMSG {
+        return 0;
+    }
+    match read::<u64>(request, &IO_ASYNC_DATA) {
+        Ok(data) if data != 0 => read(data, &IO_ASYNC_NAMELEN).unwrap_or(0),
+        _ => 0,
+    }
 }
 
 /// Whether no completion comes where it succeeds.
@@ -126,48 +162,10 @@ fn is_send(opcode: u8) -> bool {
     matches!(opcode, SEND | SENDMSG | SEND_ZC | SENDMSG_ZC)
 }
 
-/// Keeps the address that an operation sends to, where it has one: the kernel's own copy, before anything is sent.
-#[inline(always)]
-fn remember_address(request: u64) {
-    let address = || {
-        let data: u64 = read(request, &IO_ASYNC_DATA)?;
-        if data == 0 {
-            return Err(Unreadable);
-        }
-        let message = data + IO_ASYNC_MSG.load();
-        let (name, len): (u64, u32) = (read(message, &MSGHDR_NAME)?, read(message, &MSGHDR_NAMELEN)?);
-        if name == 0 || len == 0 { Err(Unreadable) } else { Address::of_kernel(name) }
-    };
-    match address() {
-        Ok(address) => {
-            let _ = URING_SENDS.insert(&request, &address, 0);
-        }
-        // A request's place is used again and again.
-        Err(Unreadable) => {
-            let _ = URING_SENDS.remove(&request);
-        }
-    }
-}
-
-/// What an operation sent, if to an address of its own. Earlier kernels copy a message's only when it is sent.
-#[inline(always)]
-fn sent_from_ring(call: &Call, scratch: *mut Scratch, request: u64, opcode: u8) -> Result<(), Unreadable> {
-    // SAFETY: the value is copied at once.
-    let Some(address) = (unsafe { URING_SENDS.get(&request) }).copied() else {
-        if opcode != SENDMSG && opcode != SENDMSG_ZC {
-            return Ok(());
-        }
-        return send(call, scratch, read(request, &IO_FILE)?, read(request + IO_CMD.load(), &IO_MSG)?, 0);
-    };
-    let _ = URING_SENDS.remove(&request);
-    let Some(sock) = sock_of(read(request, &IO_FILE)?)? else { return Ok(()) };
-    sent_to(call, scratch, sock, address)
-}
-
 /// Tells of an operation whose completion will not be seen, and counts what it does as lost.
 #[inline(always)]
 fn silent(call: &Call, scratch: *mut Scratch, request: u64, opcode: u8) {
-    kept::remember_silent(request);
+    kept::remember_told(request);
     if submitted(call, scratch, request, opcode).is_err() {
         count_lost(call.member.session, RecordKind::IoUringSubmit.to_wire(), LOSS_READ);
     }
@@ -191,66 +189,148 @@ fn kind_at_completion(opcode: u8) -> Option<RecordKind> {
         LISTEN => RecordKind::Listen,
         FTRUNCATE | FALLOCATE => RecordKind::Truncate,
         FSETXATTR => RecordKind::Xattr,
+        RECVMSG => RecordKind::FdReceive,
         _ => return None,
     })
 }
 
-/// A completion found no room: of what it ended nothing is known but that it did.
+/// What a completion says of the operation that it ends is what this says too, since an operation is known by it; but not
+/// which one it ends where several go by the same word.
 #[btf_tracepoint(function = "io_uring_cqe_overflow")]
-pub fn on_uring_overflow(_ctx: BtfTracePointContext) -> i32 {
-    if let Some(call) = call(0) {
-        count_lost(call.member.session, RecordKind::IoUringSubmit.to_wire(), LOSS_UNTOLD);
+pub fn on_uring_overflow(ctx: BtfTracePointContext) -> i32 {
+    let (key, result, flags) =
+        (Key { ring: ctx.arg(0), user_data: ctx.arg(1) }, i64::from(ctx.arg::<i32>(2)), ctx.arg::<u32>(3));
+    if flags & IORING_CQE_F_NOTIF != 0 {
+        return 0;
+    }
+    let Some(mut call) = call(result) else { return 0 };
+    let Some(scratch) = SCRATCH_URING.get_ptr_mut(0) else { return 0 };
+    let session = call.member.session;
+    match live::of(&key) {
+        Some(live) if live.count == 1 && live.request != 0 => {
+            let Ok(opcode) = read::<u8>(live.request, &IO_OPCODE) else { return 0 };
+            names::completed(scratch, live.request, opcode, result, session);
+            ended(&mut call, scratch, &key, live.request, opcode);
+        }
+        Some(live) => {
+            count_lost(session, RecordKind::IoUringSubmit.to_wire(), LOSS_UNTOLD);
+            names::tell_without_result(scratch, live.request);
+            let kind = if live.opcode == SEVERAL {
+                ANY
+            } else {
+                kind_at_completion(live.opcode as u8).map(RecordKind::to_wire)
+            };
+            if let Some(kind) = kind {
+                count_lost(session, kind, LOSS_UNTOLD);
+            }
+            live::end(&key, live.request);
+        }
+        None => count_lost(session, RecordKind::IoUringSubmit.to_wire(), LOSS_UNTOLD),
     }
     0
 }
+
+/// In the place of a kind: it may have been any.
+const ANY: Option<u16> = Some(0);
+/// An operation that sends says at last that it needs its memory no longer.
+const IORING_CQE_F_NOTIF: u32 = 1 << 3;
 
 /// An operation was completed.
 #[btf_tracepoint(function = "io_uring_complete")]
 pub fn on_uring_complete(ctx: BtfTracePointContext) -> i32 {
-    let (request, cqe): (u64, *const c_void) = (ctx.arg(1), ctx.arg(2));
-    if request == 0 {
-        // The end of one that was told of already.
+    let (ring, request, cqe): (u64, u64, *const c_void) = (ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    // SAFETY: the completion is BTF-typed, and the offsets are those of its fields.
+    let (result, flags, user_data) = unsafe {
+        (i64::from(field::<i32, _>(cqe, &CQE_RES)), field::<u32, _>(cqe, &CQE_FLAGS), field(cqe, &CQE_USER_DATA))
+    };
+    if flags & IORING_CQE_F_NOTIF != 0 {
         return 0;
     }
-    // SAFETY: the completion is BTF-typed, and the offset is that of its field.
-    let result = i64::from(unsafe { field::<i32, _>(cqe, &CQE_RES) });
-    let Ok(opcode) = read::<u8>(request, &IO_OPCODE) else { return 0 };
-    let call = call(result);
     let Some(scratch) = SCRATCH_URING.get_ptr_mut(0) else { return 0 };
-    let session = call.as_ref().map_or(0, |call| call.member.session);
-    names::completed(scratch, request, opcode, result, session);
-    let Some(mut call) = call else { return 0 };
-    if submitted(&call, scratch, request, opcode).is_err() {
-        count_lost(call.member.session, RecordKind::IoUringSubmit.to_wire(), LOSS_READ);
+    let key = Key { ring, user_data };
+    let Some(mut call) = call(result) else {
+        // Of the kernel's own threads that end what others have begun: whose it is was kept.
+        if let Ok(opcode) = read::<u8>(request, &IO_OPCODE) {
+            names::completed(scratch, request, opcode, result, 0);
+        }
+        return 0;
+    };
+    if request == 0 {
+        if let Some(live) = live::of(&key)
+            && result >= 0
+        {
+            further(&mut call, scratch, &key, &live);
+        }
+        return 0;
     }
-    if done(&mut call, scratch, request, opcode).is_err() {
-        let kind = kind_at_completion(opcode).unwrap_or(RecordKind::IoUringSubmit);
-        count_lost(call.member.session, kind.to_wire(), LOSS_READ);
-    }
+    let Ok(opcode) = read::<u8>(request, &IO_OPCODE) else { return 0 };
+    names::completed(scratch, request, opcode, result, call.member.session);
+    ended(&mut call, scratch, &key, request, opcode);
     0
 }
 
-/// The same as by a system call.
+/// An operation has ended, or one of several by the same word.
 #[inline(always)]
-fn done(call: &mut Call, scratch: *mut Scratch, request: u64, opcode: u8) -> Result<(), Unreadable> {
+fn ended(call: &mut Call, scratch: *mut Scratch, key: &Key, request: u64, opcode: u8) {
+    let session = call.member.session;
+    if submitted(call, scratch, request, opcode).is_err() {
+        count_lost(session, RecordKind::IoUringSubmit.to_wire(), LOSS_READ);
+    }
+    if done(call, scratch, key, request, opcode).is_err() {
+        let kind = kind_at_completion(opcode).unwrap_or(RecordKind::IoUringSubmit);
+        count_lost(session, kind.to_wire(), LOSS_READ);
+    }
+    live::end(key, request);
+}
+
+/// One of the completions of an operation that has several, but for its last: connections and messages.
+#[inline(never)]
+fn further(call: &mut Call, scratch: *mut Scratch, key: &Key, live: &Live) {
+    if live.takes & TAKES_CONNECTIONS != 0 {
+        let command = live.request + IO_CMD.load();
+        let slot = if live.request == 0 { 0 } else { read(command, &IO_ACCEPT_SLOT).unwrap_or(0) };
+        if let Ok(file) = made_file(call, key.ring, slot)
+            && accepted(call, scratch, file).is_err()
+        {
+            count_lost(call.member.session, RecordKind::Accept.to_wire(), LOSS_READ);
+        }
+    }
+    if live.takes & TAKES_MESSAGES != 0 {
+        let session = call.member.session;
+        if live.count != 1 || live.request == 0 {
+            count_lost(session, RecordKind::FdReceive.to_wire(), LOSS_UNTOLD);
+        } else if sockets::received(call, scratch, live.request, live.name_len).is_err() {
+            count_lost(session, RecordKind::FdReceive.to_wire(), LOSS_READ);
+        }
+    }
+}
+
+/// The same as by a system call.
+#[inline(never)]
+fn done(call: &mut Call, scratch: *mut Scratch, key: &Key, request: u64, opcode: u8) -> Result<(), Unreadable> {
     let command = request + IO_CMD.load();
     match opcode {
         OPENAT | OPENAT2 if call.result >= 0 => {
-            tell_open(call, made_file(call, request, read(command, &IO_OPEN_SLOT)?)?, scratch)
+            tell_open(call, made_file(call, key.ring, read(command, &IO_OPEN_SLOT)?)?, scratch)
         }
-        ACCEPT if call.result >= 0 => match made_file(call, request, read(command, &IO_ACCEPT_SLOT)?) {
+        ACCEPT if call.result >= 0 => match made_file(call, key.ring, read(command, &IO_ACCEPT_SLOT)?) {
             Ok(file) => tell_socket(call, scratch, RecordKind::Accept, file),
             Err(Unreadable) => Ok(()),
         },
-        CONNECT => connected(call, scratch, read(request, &IO_FILE)?, read(command, &IO_CONNECT_ADDR)?, 0),
-        opcode if is_send(opcode) => sent_from_ring(call, scratch, request, opcode),
+        CONNECT | BIND | SEND | SENDMSG | SEND_ZC | SENDMSG_ZC => sockets::addressed(call, scratch, request, opcode),
+        RECVMSG if call.result >= 0 => {
+            let name_len = live::of(key).map_or(0, |live| live.name_len);
+            sockets::received(call, scratch, request, name_len)
+        }
         READV | READ_FIXED | READ | READV_FIXED | WRITEV | WRITE_FIXED | WRITE | WRITEV_FIXED | SPLICE
             if call.result > 0 =>
         {
             moved(call, scratch, request, opcode)
         }
-        BIND => tell_socket(call, scratch, RecordKind::Bind, read(request, &IO_FILE)?),
-        LISTEN => tell_socket(call, scratch, RecordKind::Listen, read(request, &IO_FILE)?),
+        LISTEN => match read(request, &IO_FILE)? {
+            0 => Ok(()),
+            file => tell_socket(call, scratch, RecordKind::Listen, file),
+        },
         SOCKET => {
             let (domain, kind): (u32, u32) = (read(command, &IO_SOCKET_DOMAIN)?, read(command, &IO_SOCKET_TYPE)?);
             let protocol: u32 = read(command, &IO_SOCKET_PROTOCOL)?;
@@ -261,89 +341,8 @@ fn done(call: &mut Call, scratch: *mut Scratch, request: u64, opcode: u8) -> Res
     }
 }
 
-/// The file that an operation made: behind a descriptor, or in the table of fixed files, at a place that it was given or at
-/// one that was free.
-#[inline(always)]
-fn made_file(call: &Call, request: u64, slot: u32) -> Result<u64, Unreadable> {
-    const DESCRIPTOR: u32 = 0;
-    const ANY_FREE: u32 = u32::MAX;
-    match slot {
-        DESCRIPTOR => call.file(call.result as u64),
-        ANY_FREE => fixed_file(request, call.result as u32),
-        place => fixed_file(request, place - 1),
-    }
-}
-
-/// The file at a place of the table of fixed files.
-#[inline(always)]
-fn fixed_file(request: u64, place: u32) -> Result<u64, Unreadable> {
-    /// The kernel has none: before 6.13 the table held the files themselves.
-    const ABSENT: u64 = u64::MAX;
-    /// What the kernel keeps in the lowest bits of a file's address (`FFS_MASK`).
-    const KNOWN_OF_FILE: u64 = 7;
-    let table: u64 = read(read(request, &IO_CONTEXT)?, &IO_FIXED_FILES)?;
-    let mut file: u64 = read_at(table + u64::from(place) * 8)?;
-    if file != 0 && IO_NODE_FILE.load() != ABSENT {
-        file = read(file, &IO_NODE_FILE)?;
-    }
-    match file & !KNOWN_OF_FILE {
-        0 => Err(Unreadable),
-        file => Ok(file),
-    }
-}
-
-/// Bytes that were read or written.
-#[inline(always)]
-fn moved(call: &Call, scratch: *mut Scratch, request: u64, opcode: u8) -> Result<(), Unreadable> {
-    let file: u64 = read(request, &IO_FILE)?;
-    let (from, to) = match opcode {
-        SPLICE => (spliced_from(call, request)?, file),
-        WRITEV | WRITE_FIXED | WRITE | WRITEV_FIXED => (0, file),
-        _ => (file, 0),
-    };
-    for (file, access) in [(from, ACCESS_READ), (to, ACCESS_WRITE)] {
-        if file != 0 {
-            transferred(call, file, access, scratch)?;
-        }
-    }
-    Ok(())
-}
-
-/// Where spliced bytes came from. One that has been closed by now is counted as lost.
-#[inline(always)]
-fn spliced_from(call: &Call, request: u64) -> Result<u64, Unreadable> {
-    const SPLICE_F_FD_IN_FIXED: u32 = 1 << 31;
-    let command = request + IO_CMD.load();
-    let (fd, flags): (u32, u32) = (read(command, &IO_SPLICE_IN)?, read(command, &IO_SPLICE_FLAGS)?);
-    if flags & SPLICE_F_FD_IN_FIXED != 0 { fixed_file(request, fd) } else { call.file(u64::from(fd)) }
-}
-
-/// A file's length was set, or room for it made: the arguments stand where the system calls have them.
-#[inline(always)]
-fn resized(call: &mut Call, scratch: *mut Scratch, request: u64, opcode: u8) -> Result<(), Unreadable> {
-    const OF_FTRUNCATE: u32 = SystemCall::place_of("ftruncate");
-    const OF_FALLOCATE: u32 = SystemCall::place_of("fallocate");
-    let command = request + IO_CMD.load();
-    if opcode == FTRUNCATE {
-        call.place = OF_FTRUNCATE;
-        call.arguments[1] = read(command, &IO_FTRUNCATE_LEN)?;
-    } else {
-        call.place = OF_FALLOCATE;
-        call.arguments[1] = u64::from(read::<u32>(command, &IO_SYNC_MODE)?);
-        call.arguments[2] = read(command, &IO_SYNC_OFF)?;
-        call.arguments[3] = read(command, &IO_SYNC_LEN)?;
-    }
-    let (mut record, body) = begin_act(call, RecordKind::Truncate.to_wire(), scratch);
-    let file: u64 = read(request, &IO_FILE)?;
-    if file != 0 {
-        add_object(&mut record, body, scratch, file)?;
-    }
-    record.emit(Urgency::Weighty);
-    Ok(())
-}
-
 /// The operation itself: repeats are counted by operation, file and errno.
-#[inline(always)]
+#[inline(never)]
 fn submitted(call: &Call, scratch: *mut Scratch, request: u64, opcode: u8) -> Result<(), Unreadable> {
     let (mut record, open): (Builder, &mut Open) = Builder::begin(scratch, call.header(RecordKind::IoUringSubmit));
     begin_key(call, RecordKind::IoUringSubmit, open);

@@ -8,11 +8,11 @@ use agent_common::file::Open;
 use agent_common::maps::LOSS_READ;
 use agent_common::{RecordKind, StringTag};
 
-use super::kept::{keep, take, was_silent};
-use super::{FSETXATTR, LINKAT, MKDIRAT, OPENAT, OPENAT2, RENAMEAT, SETXATTR, SYMLINKAT, UNLINKAT};
+use super::kept::{keep, remember_told, take, was_told};
+use super::{Ending, FSETXATTR, LINKAT, MKDIRAT, OPENAT, OPENAT2, RENAMEAT, SETXATTR, SYMLINKAT, UNLINKAT};
 use crate::kernel::offsets::{
     FILENAME_NAME, IO_CMD, IO_FILE, IO_LINK_FLAGS, IO_LINK_NEW, IO_LINK_NEW_DFD, IO_LINK_OLD, IO_LINK_OLD_DFD,
-    IO_MKDIR_DFD, IO_MKDIR_NAME, IO_OPEN_DFD, IO_OPEN_FLAGS, IO_OPEN_NAME, IO_RENAME_NEW, IO_RENAME_NEW_DFD,
+    IO_MKDIR_DFD, IO_MKDIR_NAME, IO_OPCODE, IO_OPEN_DFD, IO_OPEN_FLAGS, IO_OPEN_NAME, IO_RENAME_NEW, IO_RENAME_NEW_DFD,
     IO_RENAME_OLD, IO_RENAME_OLD_DFD, IO_UNLINK_DFD, IO_UNLINK_FLAGS, IO_UNLINK_NAME, IO_XATTR_NAME, IO_XATTR_PATH,
 };
 use crate::kernel::{Unreadable, read};
@@ -44,27 +44,30 @@ fn removes_directory(request: u64) -> bool {
     read::<u32>(request + IO_CMD.load(), &IO_UNLINK_FLAGS).is_ok_and(|flags| flags & AT_REMOVEDIR != 0)
 }
 
-/// Keeps what a submitted operation is to do by a path. What nobody will tell the end of, and what finds no room, is told of
-/// at once, without its result; a path that an open was given is of no use then.
+/// Keeps what a submitted operation is to do by a path. Where nobody may tell of its end, and where there is no room, it is told
+/// of at once, without its result; a path that an open was given is of no use then.
 #[inline(always)]
 pub(super) fn submitted(
     call: &mut Call,
     scratch: *mut Scratch,
     request: u64,
     opcode: u8,
-    silent: bool,
+    ending: Ending,
 ) -> Result<(), Unreadable> {
     let Some(kind) = kind_of(opcode, request) else { return Ok(()) };
     let command = request + IO_CMD.load();
     if kind == RecordKind::Open {
-        return if silent { Ok(()) } else { open(call, scratch, request, command) };
+        return if ending == Ending::Untold { Ok(()) } else { open(call, scratch, request, command) };
     }
-    if opcode == FSETXATTR && silent {
+    if opcode == FSETXATTR && ending == Ending::Untold {
         // Its file is not known yet.
         return Ok(());
     }
     let mut record = names(call, scratch, kind, command, opcode)?;
-    if silent || !keep(&mut record, request) {
+    // Whose file is not known yet stays for its completion.
+    let waits = ending == Ending::Told || opcode == FSETXATTR;
+    if !waits || !keep(&mut record, request) {
+        remember_told(request);
         record.emit(Urgency::Weighty);
     }
     Ok(())
@@ -172,13 +175,27 @@ pub(super) fn completed(scratch: *mut Scratch, request: u64, opcode: u8, result:
     let Some(mut record) = take(scratch, request) else {
         // Of one that found no room the names were told of already. One that was refused when it was taken in had none, and of
         // an open that found no room they are not known.
-        if result < 0 && session != 0 && !was_silent(request) {
+        if result < 0 && session != 0 && !was_told(request) {
             count_lost(session, kind.to_wire(), LOSS_READ);
         }
         return;
     };
     if tell(&mut record, scratch, request, opcode, result).is_err() {
         count_lost(record.header().session, kind.to_wire(), LOSS_READ);
+    }
+}
+
+/// Tells of an operation that may have ended, or may not: its completion found no room, or that of another by its word. An
+/// open stays for its completion.
+#[inline(always)]
+pub(super) fn tell_without_result(scratch: *mut Scratch, request: u64) {
+    let opcode: u8 = read(request, &IO_OPCODE).unwrap_or(0);
+    if request == 0 || matches!(opcode, OPENAT | OPENAT2 | FSETXATTR) || kind_of(opcode, request).is_none() {
+        return;
+    }
+    if let Some(mut record) = take(scratch, request) {
+        remember_told(request);
+        record.emit(Urgency::Weighty);
     }
 }
 

@@ -39,6 +39,13 @@ pub(super) fn remember(call: &Call, sock: u64, body: &Socket) {
     }
 }
 
+/// Whether it is remembered whose connection this is.
+#[inline(always)]
+pub(super) fn is_known(sock: u64) -> bool {
+    // SAFETY: nothing of the value is read.
+    unsafe { OWNERS.get(&sock) }.is_some()
+}
+
 /// A socket changes its state.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn on_socket_state(ctx: BtfTracePointContext) -> i32 {

@@ -6,7 +6,7 @@ use core::ptr::addr_of_mut;
 use agent_common::call::Call as SystemCall;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user};
 
-use super::sent;
+use super::{GivenAt, sent};
 use crate::kernel::Unreadable;
 use crate::maps::Scratch;
 use crate::probes::calls::Call;
@@ -105,9 +105,9 @@ fn each(walk: &mut Walk, most: u32, step: *const ()) -> Result<(), Unreadable> {
 pub fn send(call: &Call, scratch: *mut Scratch, file: u64, message: u64, flags: u64) -> Result<(), Unreadable> {
     let Ok(message) = Message::read(message, call.narrow) else { return Ok(()) };
     if message.name == 0 || message.name_len == 0 {
-        return sent(call, scratch, file, 0, 0, 0);
+        return sent(call, scratch, file, GivenAt::NONE, 0);
     }
-    sent(call, scratch, file, message.name, message.name_len, flags)
+    sent(call, scratch, file, GivenAt::Process { at: message.name, len: message.name_len }, flags)
 }
 
 /// How far one `struct mmsghdr` is from the next.
@@ -149,9 +149,29 @@ extern "C" fn receive_next(_index: u64, walk: *mut Walk) -> i64 {
 
 /// Tells of every descriptor that came with a message. The kernel puts all of them into one control message.
 #[inline(always)]
-fn receive(call: &Call, scratch: *mut Scratch, message: u64) -> Result<(), Unreadable> {
+pub fn receive(call: &Call, scratch: *mut Scratch, message: u64) -> Result<(), Unreadable> {
     let Ok(message) = Message::read(message, call.narrow) else { return Ok(()) };
-    let Some((at, left)) = descriptors(&message, call.narrow) else { return Ok(()) };
+    receive_of(call, scratch, &message)
+}
+
+/// The same of one of several messages that an io_uring received into a room of its own: a head (`struct
+/// io_uring_recvmsg_out`), the name, the control messages.
+#[inline(always)]
+pub fn receive_into_room(call: &Call, scratch: *mut Scratch, room: u64, name_len: u64) -> Result<(), Unreadable> {
+    let mut head = [0u32; 4];
+    // SAFETY: bytes of our own.
+    let failed = unsafe { bpf_probe_read_user(addr_of_mut!(head).cast(), 16, room as *const c_void) };
+    if failed != 0 {
+        return Err(Unreadable);
+    }
+    let [_, control_len, ..] = head;
+    let control = room + 16 + name_len;
+    receive_of(call, scratch, &Message { name: 0, name_len, control, control_len: u64::from(control_len) })
+}
+
+#[inline(always)]
+fn receive_of(call: &Call, scratch: *mut Scratch, message: &Message) -> Result<(), Unreadable> {
+    let Some((at, left)) = descriptors(message, call.narrow) else { return Ok(()) };
     let mut walk = Walk { call, scratch, at, flags: 0, left, failed: 0 };
     each(&mut walk, MOST_DESCRIPTORS, receive_descriptor as *const ())
 }

@@ -20,7 +20,9 @@ use agent_common::file::Open;
 use agent_common::network::{Sent, Socket};
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
 
-pub use self::messages::{receive_message_call, receive_messages_call, send, send_message_call};
+pub use self::messages::{
+    receive, receive_into_room, receive_message_call, receive_messages_call, send, send_message_call,
+};
 use super::calls::Call;
 use super::file::{announce, begin_key, count};
 use crate::kernel::hash::Hash;
@@ -63,12 +65,13 @@ pub fn socket_family_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unre
     }
     // A descriptor that is none, or that another thread has closed, is no socket.
     let Ok(file) = call.file(if accepts { call.result as u64 } else { first }) else { return Ok(()) };
+    let given = GivenAt::Process { at: second, len: third };
     match call.place {
-        BIND => bound(call, scratch, file, second, third),
-        CONNECT => connected(call, scratch, file, second, third),
+        BIND => bound(call, scratch, file, given),
+        CONNECT => connected(call, scratch, file, given),
         LISTEN => tell_socket(call, scratch, RecordKind::Listen, file),
         ACCEPT | ACCEPT4 => tell_socket(call, scratch, RecordKind::Accept, file),
-        SENDTO => sent(call, scratch, file, fifth, sixth, fourth),
+        SENDTO => sent(call, scratch, file, GivenAt::Process { at: fifth, len: sixth }, fourth),
         _ => Ok(()),
     }
 }
@@ -107,12 +110,12 @@ fn empty(body: &mut Socket) {
 /// A connect that is over. A descriptor that is no socket connects nothing, and is not recorded. What kind of connect it is the
 /// socket says: the address stands in memory that another thread may have changed since.
 #[inline(always)]
-pub fn connected(call: &Call, scratch: *mut Scratch, file: u64, address: u64, len: u64) -> Result<(), Unreadable> {
+pub fn connected(call: &Call, scratch: *mut Scratch, file: u64, given: GivenAt) -> Result<(), Unreadable> {
     let Some(sock) = sock_of(file)? else { return Ok(()) };
     match read::<u16>(sock, &SOCK_FAMILY)? {
-        AF_UNIX => return unix::connected(call, scratch, sock, address, len),
+        AF_UNIX => return unix::connected(call, scratch, sock, given),
         AF_INET | AF_INET6 => {}
-        AF_VSOCK => return vsock(call, scratch, &Address::read(address)),
+        AF_VSOCK => return vsock(call, scratch, &Address::read(given)),
         _ => return Ok(()),
     }
     let errno = match call.errno() {
@@ -125,7 +128,7 @@ pub fn connected(call: &Call, scratch: *mut Scratch, file: u64, address: u64, le
     }
     body.errno = errno;
     if errno != 0 {
-        Address::read(address).put(body);
+        Address::read(given).put(body);
     } else if is_unconnected(body) {
         // AF_UNSPEC dissolves a connection.
         return Ok(());
@@ -159,10 +162,10 @@ fn vsock(call: &Call, scratch: *mut Scratch, given: &Address) -> Result<(), Unre
 
 /// A bind: the address is the socket's own, or, where it failed, as given.
 #[inline(always)]
-fn bound(call: &Call, scratch: *mut Scratch, file: u64, address: u64, len: u64) -> Result<(), Unreadable> {
+pub fn bound(call: &Call, scratch: *mut Scratch, file: u64, given: GivenAt) -> Result<(), Unreadable> {
     let Some(sock) = sock_of(file)? else { return Ok(()) };
     if read::<u16>(sock, &SOCK_FAMILY)? == AF_UNIX {
-        return unix::bound(call, scratch, address, len);
+        return unix::bound(call, scratch, given);
     }
     let (mut record, body) = Builder::begin::<Socket>(scratch, call.header(RecordKind::Bind));
     if !describe(sock, body)? {
@@ -170,7 +173,7 @@ fn bound(call: &Call, scratch: *mut Scratch, file: u64, address: u64, len: u64) 
     }
     body.errno = call.errno();
     if body.errno != 0 {
-        let given = Address::read(address);
+        let given = Address::read(given);
         body.local = given.address();
         body.local_port = u16::from_be(given.port);
         body.as_given = 1;
@@ -195,28 +198,38 @@ pub fn tell_socket(call: &Call, scratch: *mut Scratch, kind: RecordKind, file: u
     Ok(())
 }
 
+/// What an operation of an io_uring took off a listening socket, unless it was told of already: all that is known of a further
+/// one of several is a number, which may be that of another operation.
+#[inline(always)]
+pub fn accepted(call: &Call, scratch: *mut Scratch, file: u64) -> Result<(), Unreadable> {
+    match sock_of(file)? {
+        Some(sock) if !close::is_known(sock) => tell_socket(call, scratch, RecordKind::Accept, file),
+        _ => Ok(()),
+    }
+}
+
 /// What was sent to an address that the call gave; repeats are counted by address. The address stands in memory that another
 /// thread may have changed since: where it is none, and the socket has none of its own, what was sent is told of without it.
 #[inline(always)]
-fn sent(call: &Call, scratch: *mut Scratch, file: u64, address: u64, len: u64, flags: u64) -> Result<(), Unreadable> {
+pub fn sent(call: &Call, scratch: *mut Scratch, file: u64, given: GivenAt, flags: u64) -> Result<(), Unreadable> {
     const MSG_FASTOPEN: u64 = 0x2000_0000;
     let Some(sock) = sock_of(file)? else { return Ok(()) };
     let family: u16 = read(sock, &SOCK_FAMILY)?;
     match family {
-        AF_UNIX if len == 0 => return Ok(()),
-        AF_UNIX => return unix::connected(call, scratch, sock, address, len),
+        AF_UNIX if given.len() == 0 => return Ok(()),
+        AF_UNIX => return unix::connected(call, scratch, sock, given),
         AF_INET | AF_INET6 => {}
         _ => return Ok(()),
     }
     if flags & MSG_FASTOPEN != 0 {
-        return connected(call, scratch, file, address, len);
+        return connected(call, scratch, file, given);
     }
-    sent_to(call, scratch, sock, Address::read(address))
+    sent_to(call, scratch, sock, Address::read(given))
 }
 
 /// What was sent on a socket to this address; to none where its family is none.
 #[inline(always)]
-pub fn sent_to(call: &Call, scratch: *mut Scratch, sock: u64, mut given: Address) -> Result<(), Unreadable> {
+fn sent_to(call: &Call, scratch: *mut Scratch, sock: u64, mut given: Address) -> Result<(), Unreadable> {
     let (mut record, body) = Builder::begin::<Sent>(scratch, call.header(RecordKind::Send));
     if !describe(sock, &mut body.socket)? {
         return Ok(());
@@ -267,10 +280,41 @@ fn words(address: &[u8; 16]) -> [u64; 2] {
     [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
 }
 
+/// Where an address stands that was given.
+#[derive(Clone, Copy)]
+pub enum GivenAt {
+    /// In the process's memory: another thread may have changed it since.
+    Process {
+        /// Its place.
+        at: u64,
+        /// Its length in bytes.
+        len: u64,
+    },
+    /// In a copy that is ours, with zeroes behind it.
+    Copy {
+        /// Its place.
+        at: u64,
+        /// Its length in bytes.
+        len: u64,
+    },
+}
+
+impl GivenAt {
+    /// No address.
+    pub const NONE: Self = Self::Process { at: 0, len: 0 };
+
+    #[inline(always)]
+    fn len(self) -> u64 {
+        match self {
+            Self::Process { len, .. } | Self::Copy { len, .. } => len,
+        }
+    }
+}
+
 /// The head of a `sockaddr_in` or `sockaddr_in6`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Address {
+struct Address {
     family: u16,
     port: u16,
     v4: [u8; 4],
@@ -281,24 +325,31 @@ pub struct Address {
 impl Address {
     const NONE: Self = Self { family: 0, port: 0, v4: [0; 4], v6: [0; 16], scope: 0 };
 
-    /// What the kernel has a copy of.
+    /// What was given; all zero where it cannot be read.
     #[inline(always)]
-    pub fn of_kernel(address: u64) -> Result<Self, Unreadable> {
+    fn read(given: GivenAt) -> Self {
+        match given {
+            GivenAt::Process { at, .. } => Self::of_process(at),
+            GivenAt::Copy { at, .. } => Self::of_copy(at),
+        }
+    }
+
+    #[inline(always)]
+    fn of_copy(address: u64) -> Self {
         let mut given = Self::NONE;
-        // SAFETY: bytes of our own.
-        let failed = unsafe {
+        // SAFETY: bytes of our own; of what cannot be read the helper makes zeroes.
+        unsafe {
             bpf_probe_read_kernel(
                 addr_of_mut!(given).cast(),
                 size_of::<Self>() as u32,
                 address as *const core::ffi::c_void,
-            )
-        };
-        if failed == 0 { Ok(given) } else { Err(Unreadable) }
+            );
+        }
+        given
     }
 
-    /// What the process gave; all zero where it cannot be read.
     #[inline(always)]
-    fn read(address: u64) -> Self {
+    fn of_process(address: u64) -> Self {
         const V4_BYTES: u32 = 16;
         let mut given = Self::NONE;
         // SAFETY: bytes of our own; the longer read fails on a short address at a page's end, so the shorter comes first.

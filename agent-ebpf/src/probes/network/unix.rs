@@ -4,7 +4,7 @@ use agent_common::call::Act;
 use agent_common::network::{UNIX_ABSTRACT, UNIX_AS_GIVEN, Unix};
 use agent_common::{RecordKind, StringTag};
 
-use super::AF_UNIX;
+use super::{AF_UNIX, GivenAt};
 use crate::kernel::offsets::{
     CRED_EUID, PID_NUMBERS, SOCK_FAMILY, SOCK_PEER_CRED, SOCK_PEER_PID, SOCK_TYPE, UNIX_PATH_DENTRY, UNIX_PATH_MNT,
     UNIX_PEER,
@@ -22,13 +22,7 @@ const NAME_AT: u64 = 2;
 /// A connect on a Unix socket, or a message sent to an address on one. Of one that succeeded on a stream the listener's own
 /// path is known, and its process.
 #[inline(always)]
-pub(super) fn connected(
-    call: &Call,
-    scratch: *mut Scratch,
-    sock: u64,
-    address: u64,
-    len: u64,
-) -> Result<(), Unreadable> {
+pub(super) fn connected(call: &Call, scratch: *mut Scratch, sock: u64, given: GivenAt) -> Result<(), Unreadable> {
     if read::<u16>(sock, &SOCK_FAMILY)? != AF_UNIX {
         return Ok(());
     }
@@ -61,7 +55,7 @@ pub(super) fn connected(
         }
     }
     body.flags = UNIX_AS_GIVEN;
-    if add_name(&mut record, call, scratch, address, len)? {
+    if add_name(&mut record, call, scratch, given)? {
         body.flags |= UNIX_ABSTRACT;
     }
     record.emit(Urgency::Weighty);
@@ -70,9 +64,9 @@ pub(super) fn connected(
 
 /// A bind to a path makes a file; one to an abstract name, or to none, leaves nothing behind.
 #[inline(always)]
-pub(super) fn bound(call: &Call, scratch: *mut Scratch, address: u64, len: u64) -> Result<(), Unreadable> {
+pub(super) fn bound(call: &Call, scratch: *mut Scratch, given: GivenAt) -> Result<(), Unreadable> {
     let (mut record, _body): (Builder, &mut Act) = begin_act(call, RecordKind::Mknod.to_wire(), scratch);
-    if len <= NAME_AT || add_name(&mut record, call, scratch, address, len)? {
+    if given.len() <= NAME_AT || add_name(&mut record, call, scratch, given)? {
         return Ok(());
     }
     record.emit(Urgency::Weighty);
@@ -81,22 +75,25 @@ pub(super) fn bound(call: &Call, scratch: *mut Scratch, address: u64, len: u64) 
 
 /// Adds the name that was given; whether it is abstract.
 #[inline(always)]
-fn add_name(
-    record: &mut Builder,
-    call: &Call,
-    scratch: *mut Scratch,
-    address: u64,
-    len: u64,
-) -> Result<bool, Unreadable> {
+fn add_name(record: &mut Builder, call: &Call, scratch: *mut Scratch, given: GivenAt) -> Result<bool, Unreadable> {
     const LONGEST: u64 = 110;
-    let given = record.user_string(StringTag::Given, address + NAME_AT);
-    if given.first != 0 {
-        call.add_directory(record, scratch, AT_FDCWD, given.first)?;
+    let path = match given {
+        GivenAt::Process { at, .. } => record.user_string(StringTag::Given, at + NAME_AT),
+        GivenAt::Copy { at, .. } => record.kernel_string(StringTag::Given, at + NAME_AT)?,
+    };
+    if path.first != 0 {
+        call.add_directory(record, scratch, AT_FDCWD, path.first)?;
         return Ok(false);
     }
-    let end = if len > LONGEST { LONGEST } else { len };
+    let end = if given.len() > LONGEST { LONGEST } else { given.len() };
     if end > NAME_AT + 1 {
-        record.user_block(StringTag::Text, address + NAME_AT + 1, address + end)?;
+        match given {
+            GivenAt::Process { at, .. } => record.user_block(StringTag::Text, at + NAME_AT + 1, at + end)?,
+            GivenAt::Copy { at, .. } => {
+                let from = (at + NAME_AT + 1) as *const u8;
+                record.bytes(StringTag::Text, from, (end - NAME_AT - 1) as u32, false)?;
+            }
+        }
     }
     Ok(true)
 }
