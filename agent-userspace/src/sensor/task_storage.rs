@@ -3,11 +3,16 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
 
 use agent_common::maps::Member;
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
+
+/// How often an update is tried that another one disturbs, and how long it is waited between: a tenth of a second in all.
+const MOST_TRIES: u32 = 100;
+const BETWEEN_TRIES: Duration = Duration::from_millis(1);
 
 /// `union bpf_attr` for commands on map elements, padded to what old and new kernels take.
 #[repr(C, align(8))]
@@ -22,11 +27,23 @@ struct ElementAttr {
 
 /// Makes the process behind the pidfd (its leader thread) a member.
 ///
+/// The kernel answers EAGAIN where what is stored with the task is being made or freed for another map at that moment, such as
+/// one of a daemon that ends (`bpf_local_storage_update`): then it is tried again.
+///
 /// # Errors
 /// The process has ended.
 pub(super) fn set_member(map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>, member: &Member) -> io::Result<()> {
     let mut member = *member;
-    command(BPF_MAP_UPDATE_ELEM, map, pidfd.as_raw_fd(), &mut member)
+    let mut tries = 1;
+    loop {
+        match command(BPF_MAP_UPDATE_ELEM, map, pidfd.as_raw_fd(), &mut member) {
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && tries < MOST_TRIES => {
+                tries += 1;
+                std::thread::sleep(BETWEEN_TRIES);
+            }
+            result => return result,
+        }
+    }
 }
 
 /// The membership of the process behind the pidfd (of its leader thread), if it has one.
