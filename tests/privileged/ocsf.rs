@@ -20,18 +20,6 @@ fn writing_to(file: &Path) -> Setup {
     Setup::new().agent(&Declaration::new("opener")).file("bailiwick.toml", &text)
 }
 
-fn run(instance: &Instance, files: usize) {
-    let opener = instance.place().copy_of("opener", "agent-opener");
-    let dir = instance.place().join("files");
-    if !dir.exists() {
-        instance.place().files("files", files);
-    }
-    let count = files.to_string();
-    let arguments =
-        [opener.as_os_str(), "repeats".as_ref(), dir.as_os_str(), count.as_ref(), "1".as_ref(), "1".as_ref()];
-    instance.run("opener", &[&arguments[..], &["r".as_ref()]].concat()).success();
-}
-
 #[track_caller]
 fn same_as_the_trail(instance: &Instance, file: &Path) {
     let expected: Vec<String> =
@@ -50,11 +38,11 @@ fn every_entry_is_an_event_once_and_right_though_the_daemon_is_killed() {
     let file: PathBuf = place.join("ocsf.jsonl");
     let mut instance = writing_to(&file).start();
     for _ in 0..3 {
-        run(&instance, 200);
+        instance.read_files(200);
         instance.crash();
         instance.start_daemon();
     }
-    run(&instance, 200);
+    instance.read_files(200);
     instance.call("sync --exported").success();
     let status = instance.json("status --json");
     let target = &status["export"][0];
@@ -81,7 +69,7 @@ fn a_full_disk_holds_the_events_and_no_half_of_one_is_left() {
     let filler = full.fill(64 << 10);
     let file = mount.join("ocsf.jsonl");
     let mut instance = writing_to(&file).start();
-    run(&instance, 300);
+    instance.read_files(300);
     instance.sync();
     let held = || {
         let status = instance.call("status --json").json();

@@ -25,29 +25,17 @@ fn segments(instance: &Instance) -> Vec<PathBuf> {
     paths
 }
 
-fn run(instance: &Instance, files: usize) {
-    let opener = instance.place().copy_of("opener", "agent-opener");
-    let dir = instance.place().join("files");
-    if !dir.exists() {
-        instance.place().files("files", files);
-    }
-    let count = files.to_string();
-    let arguments =
-        [opener.as_os_str(), "repeats".as_ref(), dir.as_os_str(), count.as_ref(), "1".as_ref(), "1".as_ref()];
-    instance.run("opener", &[&arguments[..], &["r".as_ref()]].concat()).success();
-}
-
 #[test]
 fn after_a_crash_the_chain_goes_on_and_a_flipped_bit_is_found() {
     if !require(&[Tier2]) {
         return;
     }
     let mut instance = Setup::new().agent(&Declaration::new("opener")).start();
-    run(&instance, 50);
+    instance.read_files(50);
     instance.sync();
     instance.crash();
     instance.start_daemon();
-    run(&instance, 50);
+    instance.read_files(50);
     instance.sync();
     let beside = instance.json("verify --json");
     assert_eq!(beside["whole"], true, "beside a daemon that runs: {beside}");
@@ -85,7 +73,7 @@ fn a_checkpoint_that_the_back_end_received_shows_what_was_cut_off() {
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.http_endpoint())
         .env("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
         .start();
-    run(&instance, 20);
+    instance.read_files(20);
     let of_checkpoint = |record: &Value| record["event_name"] == "trail.checkpoint";
     let newest = |records: &[Value]| {
         let seqs = records.iter().filter(|record| of_checkpoint(record));
@@ -122,7 +110,7 @@ fn retention_leaves_a_tombstone_and_a_trail_that_is_whole() {
     let settings = "[trail]\nsegment_bytes = 65536\nkeep_bytes = 200000\n";
     let instance = Setup::new().agent(&Declaration::new("opener")).file("bailiwick.toml", settings).start();
     for _ in 0..12 {
-        run(&instance, 60);
+        instance.read_files(60);
         instance.sync();
     }
     bounded::until("a tombstone", PRUNED_WITHIN, || !instance.trail().event("trail.tombstone").is_empty());
@@ -145,7 +133,7 @@ fn a_session_ends_with_a_statement_of_how_complete_its_entries_are() {
         return;
     }
     let instance = Instance::start(&[Declaration::new("opener")]);
-    run(&instance, 20);
+    instance.read_files(20);
     let trail = instance.synced_trail();
     let (start, end) = (trail.event("sensor.start"), trail.event("session.end"));
     let said = &end.only()["attributes"];
@@ -202,7 +190,7 @@ fn on_a_full_disk_the_daemon_lives_the_gap_is_exact_and_it_recovers_by_itself() 
     let disk = Tmpfs::over(instance.state(), "size=8m");
     instance.start_daemon();
     let filler = disk.fill(64 * 1024);
-    run(&instance, FILES);
+    instance.read_files(FILES);
     let said = instance.call("status --json");
     assert_eq!(said.code(), Some(1), "{}", said.stdout);
     let full: Value = serde_json::from_str(&said.stdout).unwrap();
@@ -230,7 +218,7 @@ fn a_torn_last_entry_is_kept_aside_at_the_start_and_recorded() {
         return;
     }
     let mut instance = Instance::start(&[Declaration::new("opener")]);
-    run(&instance, 20);
+    instance.read_files(20);
     instance.sync();
     instance.crash();
     let segment = segments(&instance).remove(0);

@@ -315,6 +315,23 @@ impl Instance {
         bounded::run(&mut self.run_command(agent, command), workload::DEADLINE)
     }
 
+    /// Has the agent `opener` read `count` files once each, in the directory `files`, which is made for the first time.
+    ///
+    /// # Panics
+    ///
+    /// If it takes longer than a workload may, or fails.
+    #[track_caller]
+    pub fn read_files(&self, count: usize) {
+        let opener = self.place().copy_of("opener", "agent-opener");
+        let dir = self.place().join("files");
+        if !dir.exists() {
+            self.place().files("files", count);
+        }
+        let count = count.to_string();
+        let arguments = [opener.as_os_str(), "repeats".as_ref(), dir.as_os_str(), count.as_ref()];
+        self.run("opener", &[&arguments[..], &["1".as_ref(), "1".as_ref(), "r".as_ref()]].concat()).success();
+    }
+
     /// Starts a command as an agent.
     ///
     /// # Panics

@@ -3,6 +3,7 @@
 //! Inputs: a daemon that runs already (in this process or another), asked over its socket like by anyone else. Outputs: a
 //! banner, then a line for each entry that is worth showing. Refuses: to show every open that is in scope.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
 use std::process::{Child, Command};
@@ -54,18 +55,42 @@ pub struct Hints {
     pub reach: Option<String>,
 }
 
+/// How many blind spots there are, and of what: each by its words is `doctor`'s to say.
+fn blind_spots(doctor: &Doctor) -> String {
+    let all = doctor.blind_spots();
+    if all.is_empty() {
+        return "Blind spots: none.\n".to_owned();
+    }
+    let mut families: Vec<(&str, BTreeSet<&str>)> = Vec::new();
+    let mut told: BTreeSet<&str> = BTreeSet::new();
+    for observation in &doctor.observations {
+        let family = observation.event.split('.').next().unwrap_or_default();
+        let new: Vec<&str> =
+            observation.blind_spots.iter().map(String::as_str).filter(|spot| told.insert(spot)).collect();
+        match families.iter_mut().find(|(name, _)| *name == family) {
+            Some((_, spots)) => spots.extend(new),
+            None => families.push((family, new.into_iter().collect())),
+        }
+    }
+    let counts: Vec<String> = families
+        .iter()
+        .filter(|(_, spots)| !spots.is_empty())
+        .map(|(family, spots)| format!("{} {}", printable(family), spots.len()))
+        .collect();
+    let mut text = format!("Blind spots: {} (`bailiwick doctor` says each).\n", all.len());
+    if !counts.is_empty() {
+        text.push_str(&format!("  {}\n", counts.join(", ")));
+    }
+    if !doctor.unobserved.is_empty() {
+        text.push_str(&format!("  {}\n", printable(&doctor.unobserved)));
+    }
+    text
+}
+
 /// What stands above the entries: how this kernel is watched, what is not seen, who might be an agent, and how to see more.
 pub fn banner(doctor: &Doctor, agent_like: &[String], hints: &Hints) -> String {
     let mut text = format!("Bailiwick watches this host (tier {}).\n", doctor.tier);
-    let spots = doctor.blind_spots();
-    if spots.is_empty() {
-        text.push_str("Blind spots: none.\n");
-    } else {
-        text.push_str("Blind spots:\n");
-    }
-    for spot in spots {
-        text.push_str(&format!("  {}\n", printable(spot)));
-    }
+    text.push_str(&blind_spots(doctor));
     if agent_like.is_empty() {
         text.push_str("No process that looks like an agent is running.\n");
     } else {
@@ -193,7 +218,7 @@ mod tests {
         let hints = Hints { demo: Some("bailiwick run --agent demo".into()), reach: Some("export A=b".into()) };
         let text = banner(&doctor(&["io_uring"]), &["node cli.js\u{1b}[2J (77)".into()], &hints);
         assert!(text.contains("(tier 2)"), "{text}");
-        assert!(text.contains("Blind spots:\n  io_uring\n"), "{text}");
+        assert!(text.contains("Blind spots: 1 (`bailiwick doctor` says each).\n  file 1\n"), "{text}");
         assert!(text.contains("  node cli.js\\x1b[2J (77)\n"), "{text}");
         assert!(text.contains("\n    bailiwick run --agent demo\n"), "{text}");
         assert!(text.contains("\n    export A=b\n"), "{text}");
