@@ -22,6 +22,36 @@ const TOLD: usize = 50;
 /// Parts that are missing, likewise.
 const MISSING_TOLD: usize = 10;
 
+/// Whose history is judged again.
+struct Judged<'a> {
+    /// The agent's own.
+    own: Filter,
+    /// Its delegates', who are judged by its scope as well, and the agent's name.
+    delegates: Option<(Filter, &'a str)>,
+}
+
+impl<'a> Judged<'a> {
+    /// Of the declared agent and its delegates, or else of the agents that are asked for, alone.
+    fn of(args: &ReplayArgs, declared: &'a str) -> Self {
+        let (this, sessions) = (vec![declared.to_owned()], args.session.clone());
+        let delegators = if sessions.is_empty() { this.clone() } else { sessions.clone() };
+        let delegates = (Filter { delegators, ..Filter::default() }, declared);
+        let is_declared = args.agent.is_empty();
+        let agents = if is_declared { this } else { args.agent.clone() };
+        Self { own: Filter { agents, sessions, ..Filter::default() }, delegates: is_declared.then_some(delegates) }
+    }
+
+    fn filters(&self) -> Vec<Filter> {
+        [Some(&self.own), self.delegates.as_ref().map(|(filter, _)| filter)].into_iter().flatten().cloned().collect()
+    }
+
+    fn has(&self, entry: &Entry) -> bool {
+        let is_its = |delegator: &str| entry.draft.delegation.iter().any(|link| link.agent == delegator);
+        self.own.matches(entry)
+            || self.delegates.as_ref().is_some_and(|(filter, delegator)| filter.matches(entry) && is_its(delegator))
+    }
+}
+
 /// Replays and says what it came to.
 pub(super) fn replay(
     paths: &Paths,
@@ -30,19 +60,17 @@ pub(super) fn replay(
     palette: Palette,
 ) -> Result<u8, CliError> {
     let (config, declared) = Config::with_proposed(&args.declaration, &paths.config_dir)?;
-    let agents = if args.agent.is_empty() { vec![declared.clone()] } else { args.agent.clone() };
-    let of_agents = Filter { agents, sessions: args.session.clone(), ..Filter::default() };
     let since = args.since.and_then(|since| since.time(Timestamp::now()));
-    let wanted = Wanted::with_gaps(vec![of_agents.clone()], since);
+    let judged = Judged::of(args, &declared);
+    let wanted = Wanted::with_gaps(judged.filters(), since);
     let mut replay = Replay::by(&config, &declared);
     let mut told = Vec::new();
     let mut sessions: BTreeSet<SessionId> = BTreeSet::new();
     let read = history::read(paths, args.offline, &wanted, |entry| {
-        let is_wanted = |entry: &Entry| of_agents.matches(entry);
-        if is_wanted(entry) {
+        if judged.has(entry) {
             sessions.extend(entry.draft.session);
         }
-        if let Some(changed) = replay.add(entry, is_wanted)
+        if let Some(changed) = replay.add(entry, |entry| judged.has(entry))
             && told.len() < TOLD
         {
             told.push(line_of(entry, changed, palette));

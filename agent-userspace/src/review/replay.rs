@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::gaps::{Missing, MissingPart};
 use crate::config::Config;
 use crate::entry::{Entry, Reason, Timestamp, Verdict};
+use crate::scope::effective::Effective;
 use crate::scope::recorded::Reading;
 
 /// Changes that are told of one by one.
@@ -88,7 +89,7 @@ impl<'a> Replay<'a> {
             Reading::Action(recorded) => recorded,
         };
         self.judged += 1;
-        let judgement = recorded.judge(&self.config.effective(self.proposed, &entry.draft.delegation));
+        let judgement = recorded.judge(&self.scope_of(entry));
         let was = entry.draft.verdict;
         if is_same(was, judgement.verdict) {
             return None;
@@ -104,6 +105,18 @@ impl<'a> Replay<'a> {
             reason: judgement.reason,
         });
         self.changed.last()
+    }
+
+    /// A delegate's own scope, within the proposed one among its delegators'; of any other entry the proposed one.
+    fn scope_of<'e>(&'e self, entry: &'e Entry) -> Effective<'e> {
+        let draft = &entry.draft;
+        let is_delegate = draft.agent.as_deref() != Some(self.proposed)
+            && draft.delegation.iter().any(|link| link.agent == self.proposed);
+        if is_delegate {
+            self.config.effective_of(draft)
+        } else {
+            self.config.effective(self.proposed, &draft.delegation)
+        }
     }
 
     /// What it came to.
@@ -132,6 +145,7 @@ mod tests {
 
     use super::*;
     use crate::control::testing::entry;
+    use crate::entry::SessionId;
 
     const DECLARATION: &str = "[agent]\nname = \"demo\"\nowner = \"o\"\n[scope.files]\nread = [\"/srv/**\"]\n";
 
@@ -181,6 +195,22 @@ mod tests {
             ]
         );
         assert_eq!(replayed.changed[1].reason.as_ref().unwrap().text, "/tmp/**");
+    }
+
+    #[test]
+    fn what_a_delegate_did_is_judged_by_its_own_scope_within_the_proposed_one() {
+        let mut by_delegate = entry(1, "file.open").agent("helper", 2).path("r", "/srv/x").build();
+        by_delegate.draft.verdict = Verdict::InScope;
+        by_delegate.draft.delegation =
+            vec![crate::entry::Delegator { agent: "demo".to_owned(), session: SessionId(1) }];
+        let judged = |text: &str| {
+            let (config, agent) = Config::with_proposed_text("new.toml", text, Path::new("/nonexistent")).unwrap();
+            let mut replay = Replay::by(&config, &agent);
+            replay.add(&by_delegate, |_| true).map(|changed| (changed.would_be, changed.reason.clone()))
+        };
+        assert_eq!(judged(DECLARATION), None);
+        let (would_be, reason) = judged(&DECLARATION.replace("/srv", "/tmp")).unwrap();
+        assert_eq!((would_be, reason.unwrap().delegator.as_deref()), (Verdict::OutOfScope, Some("demo")));
     }
 
     #[test]

@@ -138,7 +138,8 @@ impl Learner {
         let Some(recorded) = Recorded::of(draft) else { return Ok(()) };
         // A search that found nothing needs no grant.
         let denied = draft.reason.as_ref().is_some_and(|reason| reason.kind == ReasonKind::Rule);
-        let is_out = matches!(draft.verdict, Verdict::OutOfScope | Verdict::Denied);
+        let is_out =
+            matches!(draft.verdict, Verdict::OutOfScope | Verdict::Denied) && !is_granted_by_own(entry, is_delegates);
         if recorded.is_search() && !denied {
             return Ok(());
         }
@@ -210,7 +211,9 @@ impl Learner {
             self.left_out_more += 1;
             return;
         }
-        let why = if denied { "a rule denies it" } else { "it was out of scope" };
+        let whose = entry.draft.reason.as_ref().and_then(|reason| reason.delegator.as_deref());
+        let whose = whose.map_or_else(String::new, |delegator| format!(" of its delegator {delegator}"));
+        let why = if denied { format!("a rule{whose} denies it") } else { format!("it was out of scope{whose}") };
         let what = recorded.ask(crate::scope::explain::describe);
         self.left_out.push(format!("{}: {what} ({why})", entry.uid));
     }
@@ -345,6 +348,12 @@ impl Learnt {
         let missing = self.needed.iter().filter(|(list, path)| !is_granted(*list, path));
         missing.map(|(list, path)| format!("{}: {}", list.declared_as().1, path.escape_ascii())).collect()
     }
+}
+
+/// Whether only a delegator's scope lacks a grant: the agent's own is asked first, so that it has one.
+fn is_granted_by_own(entry: &Entry, is_delegates: bool) -> bool {
+    let reason = entry.draft.reason.as_ref().filter(|reason| reason.kind == ReasonKind::Nearest);
+    !is_delegates && reason.is_some_and(|reason| reason.delegator.is_some())
 }
 
 fn joined(components: Option<&[&[u8]]>) -> Vec<u8> {

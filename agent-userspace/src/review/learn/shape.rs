@@ -50,7 +50,7 @@ pub(super) fn shaped(components: &[&[u8]], known: &Known<'_>) -> Vec<Shaped> {
             return Shaped { text: around_redacted(&text), why: Some(Why::Redacted) };
         }
         if (known.made)(at + 1)
-            && let Some(glob) = drawn(name)
+            && let Some(glob) = drawn(name).or_else(|| probe(components.get(..at).unwrap_or_default(), name))
         {
             return Shaped { text: glob, why: Some(Why::Drawn) };
         }
@@ -98,6 +98,17 @@ pub(super) fn drawn(name: &[u8]) -> Option<String> {
     }
     let parts = first.map(|first| glob(text, first, last));
     parts.or_else(|| temporary(text).map(|(from, to)| glob(text, from, to)))
+}
+
+/// The name by which Python tries whether a directory for temporary files can be written to: eight characters, nothing else.
+/// Words may look alike: a digit tells, as nine of ten such names have one.
+fn probe(directory: &[&[u8]], name: &[u8]) -> Option<String> {
+    const LENGTH: usize = 8;
+    let is_temporary = matches!(directory, [b"tmp"] | [b"var" | b"usr", b"tmp"] | [b"dev", b"shm"]);
+    let is_drawn = name.len() == LENGTH
+        && name.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'_')
+        && name.iter().any(u8::is_ascii_digit);
+    (is_temporary && is_drawn).then(|| "?".repeat(LENGTH))
 }
 
 /// Where the drawn characters stand in a name that begins as temporary ones do: six to twelve of them.
@@ -222,6 +233,10 @@ mod tests {
         for (path, expected) in [
             ("/tmp/tmpab12_x9z", "/tmp/tmp*"),
             ("/srv/sedAb12Cd", "/srv/sed*"),
+            ("/tmp/1od1mzkz", "/tmp/????????"),
+            ("/var/tmp/x7_c0vvp", "/var/tmp/????????"),
+            ("/srv/1od1mzkz", "/srv/1od1mzkz"),
+            ("/tmp/deadline", "/tmp/deadline"),
             ("/tmp/sh-thd.123456", "/tmp/sh-thd.*"),
             ("/x/tmp_obj_AbCdEf", "/x/tmp_obj_*"),
             ("/x/calc.cpython-313.pyc.139832911", "/x/calc.cpython-*"),

@@ -115,6 +115,22 @@ fn ten_thousand_paths_are_at_most_forty_grants_and_all_of_them_are_covered() {
 }
 
 #[test]
+fn what_only_a_delegators_scope_lacked_is_granted_and_what_its_rule_denied_is_not() {
+    let by_delegator = |seq, path, kind| {
+        let mut out = demo(seq, "file.open").path("r", path).verdict(Verdict::OutOfScope).build();
+        let delegator = Some("outer".to_owned());
+        out.draft.reason = Some(Reason { kind, text: "/srv/**".to_owned(), file: None, line: None, delegator });
+        out
+    };
+    let lacking = by_delegator(1, "/opt/data/a", ReasonKind::Nearest);
+    let denied = by_delegator(2, "/srv/b", ReasonKind::Rule);
+    let (text, _) = learnt(&[lacking.clone(), denied.clone()]);
+    let config = scope_of(&text);
+    assert_eq!((verdict(&config, &lacking), verdict(&config, &denied)), (Verdict::InScope, Verdict::OutOfScope));
+    assert!(text.contains("5f3a91c2-2: read /srv/b (a rule of its delegator outer denies it)"), "{text}");
+}
+
+#[test]
 fn what_was_out_of_scope_is_left_out_and_no_directory_grants_it_by_the_way() {
     let mut entries: Vec<Entry> = (1..30).map(|number| read(number, &format!("/srv/shop/f{number}"))).collect();
     entries.push(demo(50, "file.open").path("r", "/srv/shop/salaries").nearest("/srv/shop/f*").build());
