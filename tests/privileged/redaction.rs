@@ -14,6 +14,8 @@ use serde_json::json;
 
 /// Metrics go out on a timer, which no barrier waits for.
 const METRICS_WITHIN: Duration = Duration::from_secs(30);
+/// So is the index made.
+const INDEXED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What an agent may have: none opens anything. Each has a mark that nothing else has.
 const SECRETS: [&str; 10] = [
@@ -57,26 +59,43 @@ fn holds_none(what: &str, bytes: &[u8]) {
     }
 }
 
-/// How many files there are below a directory, none of which holds a secret.
-#[track_caller]
-fn holds_none_below(directory: &Path) -> usize {
-    let mut files = 0;
+/// How many files there are below a directory, and the first secret that one of them holds.
+fn look_below(directory: &Path) -> (usize, Option<String>) {
+    let (mut files, mut found) = (0, None);
     for item in std::fs::read_dir(directory).unwrap() {
         let path = item.unwrap().path();
         if path.is_dir() {
-            files += holds_none_below(&path);
+            let (more, below) = look_below(&path);
+            files += more;
+            found = found.or(below);
         } else if path.is_file() {
             files += 1;
-            if let Some(found) = planted(&std::fs::read(&path).unwrap()) {
-                panic!("{}: {found}", path.display());
-            }
+            let secret = planted(&std::fs::read(&path).unwrap());
+            found = found.or(secret.map(|secret| format!("{}: {secret}", path.display())));
         }
     }
-    files
+    (files, found)
+}
+
+/// Has the segment with the secrets closed, by what fills the next one, and indexed.
+fn have_it_indexed(instance: &Instance) {
+    let filler =
+        format!("i=0; while [ $i -lt 200 ]; do i=$((i+1)); : > {}/filler-$i; done", instance.place().path().display());
+    instance.run("plants", &["/bin/sh", "-c", &filler]).success();
+    instance.sync();
+    let index = instance.state().join("trail/00000000000000000001.index");
+    let has_path = || {
+        let bytes = std::fs::read(&index).unwrap_or_default();
+        let wanted = b"[redacted].txt";
+        bytes.windows(wanted.len()).any(|window| window == wanted)
+    };
+    bounded::until("an index that has the redacted path", INDEXED_WITHIN, has_path);
 }
 
 fn start(redact: &str, environment: &[(&str, String)]) -> Instance {
-    let settings = format!("[sensor]\nenvironment = [\"MY_API_TOKEN\", \"AI_AGENT\"]\n\n[redact]\n{redact}");
+    let settings = format!(
+        "[trail]\nsegment_bytes = 65536\n\n[sensor]\nenvironment = [\"MY_API_TOKEN\", \"AI_AGENT\"]\n\n[redact]\n{redact}"
+    );
     let setup = Setup::new().agent(&Declaration::new("plants").with("[scope.files]\nread = [\"/**\"]"));
     let setup = setup.file("bailiwick.toml", &settings).env("BAILIWICK_LOG", "trace");
     environment.iter().fold(setup, |setup, (name, value)| setup.env(name, value)).start()
@@ -165,8 +184,11 @@ fn planted_secrets_occur_in_no_byte_of_state_export_control_socket_or_log() {
         holds_none(what, serde_json::to_string(sent).unwrap().as_bytes());
     }
 
+    have_it_indexed(&instance);
     assert_eq!(instance.stop(), Some(0));
-    assert!(holds_none_below(&instance.state()) >= 4, "the trail, its name, cursors");
+    let (files, found) = look_below(&instance.state());
+    assert_eq!(found, None);
+    assert!(files >= 6, "the trail and its index, its name, a key, cursors: {files}");
     holds_none("the log", instance.log().as_bytes());
 }
 
@@ -185,7 +207,10 @@ fn what_is_allowed_is_kept_and_a_reload_puts_other_settings_into_force() {
     assert_eq!(secret("planted-hunter-option"), "[redacted]");
     instance.write("bailiwick.toml", "[redact]\nenabled = false\n");
     instance.call("reload").success();
+    let is_found = || look_below(&instance.state()).1.is_some_and(|found| found.contains(": planted-hunter-option in"));
+    assert!(!is_found());
     assert_eq!(secret("planted-hunter-option"), "planted-hunter-option");
+    assert!(is_found(), "who looks for secrets finds those that are there");
     instance.write("bailiwick.toml", "[redact]\nallow = [\"(\"]\n");
     let refused = instance.call("reload");
     assert_eq!(refused.code(), Some(2), "{}", refused.stderr);

@@ -12,7 +12,7 @@ use bailiwick_tests::receiver::{Receiver, attribute};
 use bailiwick_tests::requirement::Requirement::{Tier2, Venv};
 use bailiwick_tests::requirement::require;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Retention is looked after on a timer.
 const PRUNED_WITHIN: Duration = Duration::from_secs(60);
@@ -42,10 +42,16 @@ fn after_a_crash_the_chain_goes_on_and_a_flipped_bit_is_found() {
     assert_eq!(instance.stop(), Some(0));
 
     let verified = instance.json("verify --json");
-    let (entries, last) = (verified["entries"].as_u64().unwrap(), verified["last_seq"].as_u64().unwrap());
-    assert!(verified["whole"] == true && entries == last && entries > 100, "{verified}");
-    assert_eq!(verified["vouched_until"].as_u64(), Some(last - 1), "by the checkpoint that the daemon ended with");
-    assert!(instance.call("verify").success().stdout.contains("whole: "));
+    let entries = verified["entries"].as_u64().unwrap();
+    let of_segments =
+        segments(&instance).into_iter().map(|path| fs::read_to_string(path).unwrap().lines().count() as u64);
+    assert!(entries == of_segments.sum::<u64>() && entries > 100, "{verified}");
+    // Exactly this, and until the checkpoint that the daemon ended with.
+    let whole = json!({"whole": true, "entries": entries, "first_bad": null, "vouched_until": entries - 1});
+    assert_eq!(verified, whole);
+    let said = instance.call("verify").success().stdout;
+    assert!(said.starts_with("whole: ") && said.contains("a tail that was cut off"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
 
     let first = segments(&instance).remove(0);
     let at = fs::metadata(&first).unwrap().len() / 2;
@@ -56,9 +62,11 @@ fn after_a_crash_the_chain_goes_on_and_a_flipped_bit_is_found() {
     let said = instance.call("verify --json");
     assert_eq!(said.code(), Some(1));
     let bad: Value = serde_json::from_str(&said.stdout).unwrap();
-    assert_eq!(bad["whole"], false);
-    assert!(bad["first_bad"]["uid"].as_str().unwrap().ends_with(&format!("-{expected}")), "{bad}");
-    assert_eq!(bad["first_bad"]["file"].as_str(), first.to_str());
+    let line_at = text.iter().take(usize::try_from(at).unwrap()).rposition(|&byte| byte == b'\n').unwrap() + 1;
+    let id = bad["first_bad"]["uid"].as_str().unwrap().split('-').next().unwrap();
+    let first_bad = json!({"uid": format!("{id}-{expected}"), "file": first.to_str(), "offset": line_at});
+    assert_eq!(bad["first_bad"], first_bad);
+    assert_eq!((&bad["whole"], bad["entries"].as_u64()), (&false.into(), Some(expected as u64 - 1)), "{bad}");
 }
 
 #[test]
@@ -97,9 +105,9 @@ fn a_checkpoint_that_the_back_end_received_shows_what_was_cut_off() {
     let kept: Vec<&str> = text.lines().take(15).collect();
     fs::write(&segment, kept.join("\n") + "\n").unwrap();
     assert_eq!(instance.json("verify --json")["whole"], true, "by itself a cut trail is whole");
-    let said = instance.call(&verify);
+    let said = instance.call(&verify.replace(" --json", ""));
     assert_eq!(said.code(), Some(1), "{}", said.stdout);
-    assert!(said.stdout.contains("vouches for it"), "{}", said.stdout);
+    assert!(said.stdout.starts_with("NOT whole: ") && said.stdout.contains("vouches for it"), "{}", said.stdout);
 }
 
 #[test]
@@ -120,8 +128,10 @@ fn retention_leaves_a_tombstone_and_a_trail_that_is_whole() {
     assert!(segments(&instance).len() > 1);
     let verified = instance.json("verify --json");
     assert_eq!(verified["whole"], true, "{verified}");
-    assert!(verified["removed"].as_u64() > Some(0) && verified["first_seq"].as_u64() > Some(1), "{verified}");
     let first = segments(&instance).remove(0);
+    let first_seq: u64 = first.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    let said = instance.call("verify").success().stdout;
+    assert!(said.contains(&format!("({} older ones were removed, as the tombstone at seq ", first_seq - 1)), "{said}");
     fs::remove_file(first).unwrap();
     let said = instance.call("verify");
     assert_eq!(said.code(), Some(1), "a segment that no tombstone tells of: {verified} {}", said.stdout);

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what Bailiwick costs, beside what nothing and `strace` cost.
+//! `cargo xtask bench`: what Bailiwick costs, beside what nothing and `strace` cost; `cargo xtask bench trail`: what its trail costs.
 //!
 //! Measured is the CPU that a worker's operations take, on a core of its own; the daemon and the bench run on another. Every condition is compared with what was measured right before and right after it with
 //! nothing attached. The trail is audited: an operation that it neither shows nor admits to have lost counts as lost.
@@ -13,6 +13,7 @@ mod plan;
 mod report;
 mod stage;
 mod stats;
+mod trail;
 mod worker;
 
 use std::{
@@ -23,7 +24,7 @@ use std::{
 };
 
 use anyhow::{Context, Error, Result, bail};
-use clap::Args;
+use clap::{Args, Subcommand};
 use rustix::thread::CpuSet;
 
 pub(crate) use self::worker::Worker;
@@ -50,7 +51,11 @@ const OBSERVED_CALLS: &str =
 
 /// What to measure, and how long.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
+    /// Something else than what agents and others are slowed down by
+    #[command(subcommand)]
+    other: Option<Other>,
     /// How often each condition is measured [default: 7, which takes about four minutes; with --quick 2]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: Option<u16>,
@@ -66,6 +71,13 @@ pub(crate) struct Options {
     /// Measure this `bailiwick` instead of building one
     #[arg(long, value_name = "PATH")]
     program: Option<PathBuf>,
+}
+
+/// What else can be measured.
+#[derive(Debug, Subcommand)]
+enum Other {
+    /// The trail: writing, indexing, verifying it, and asking about it (needs no root)
+    Trail(trail::Options),
 }
 
 impl Options {
@@ -86,6 +98,10 @@ impl Options {
 /// # Errors
 /// Without root where a daemon is wanted, with fewer than two cores, and when anything fails on the way.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
+    if let Some(Other::Trail(options)) = &options.other {
+        trail::run(workspace, options)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if cfg!(debug_assertions) {
         return Err(become_optimised(workspace));
     }
@@ -317,7 +333,7 @@ mod tests {
     use super::*;
 
     fn options(conditions: &[Condition]) -> Options {
-        Options { rounds: None, quick: false, json: false, conditions: conditions.to_vec(), program: None }
+        Options { other: None, rounds: None, quick: false, json: false, conditions: conditions.to_vec(), program: None }
     }
 
     #[test]

@@ -9,10 +9,7 @@ use super::args::{Paths, VerifyArgs};
 use super::output::Output;
 use super::{CliError, GOOD, NO};
 use crate::entry::Timestamp;
-use crate::trail::{FirstBad, Verified, read_checkpoints, verify as verify_trail};
-
-/// How many digits of a key are shown.
-const KEY_DIGITS: usize = 16;
+use crate::trail::{FirstBad, Verified, read_checkpoints, short_key, verify as verify_trail};
 
 /// Verifies the trail and says what was found.
 pub(super) fn verify(paths: &Paths, args: &VerifyArgs, output: &mut Output<'_>) -> Result<u8, CliError> {
@@ -29,31 +26,18 @@ fn json_of(verified: &Verified) -> String {
     let first_bad = verified
         .first_bad
         .as_ref()
-        .map(|bad| json!({"uid": bad.uid, "file": bad.file.to_string_lossy(), "offset": bad.offset, "why": bad.why}));
+        .map(|bad| json!({"uid": bad.uid, "file": bad.file.to_string_lossy(), "offset": bad.offset}));
     json!({
         "whole": verified.first_bad.is_none(),
         "entries": verified.entries,
-        "first_seq": verified.first_seq,
-        "last_seq": verified.last_seq,
-        "removed": verified.removed,
         "first_bad": first_bad,
         "vouched_until": verified.vouched.as_ref().map(|checkpoint| checkpoint.seq),
-        "vouched_time": verified.vouched.as_ref().map(|checkpoint| checkpoint.time),
-        "checkpoints": verified.checkpoints,
-        "keys": verified.keys,
     })
     .to_string()
 }
 
 fn sentence(verified: &Verified, against_exported: bool) -> String {
-    let by = if against_exported { "an exported checkpoint" } else { "a checkpoint in the trail itself" };
-    let vouched = match &verified.vouched {
-        Some(checkpoint) => {
-            let key: String = checkpoint.key.chars().take(KEY_DIGITS).collect();
-            format!("{by} of {}, signed with {key}…, vouches for them until seq {}", checkpoint.time, checkpoint.seq)
-        }
-        None => "no checkpoint vouches for any of them".to_owned(),
-    };
+    let vouched = vouched(verified, against_exported);
     if let Some(FirstBad { uid, file, offset, why }) = &verified.first_bad {
         let (file, entries) = (file.display(), verified.entries);
         return format!(
@@ -66,10 +50,32 @@ fn sentence(verified: &Verified, against_exported: bool) -> String {
         "a tail that was cut off, or a trail written anew, cannot be noticed without checkpoints kept elsewhere \
          (--checkpoints FILE)"
     };
-    let removed = match verified.removed {
-        0 => String::new(),
-        removed => format!(" ({removed} older ones were removed, as tombstones say)"),
-    };
-    let (entries, last) = (verified.entries, verified.last_seq);
+    let (entries, last, removed) = (verified.entries, verified.last_seq, removed(verified, against_exported));
     format!("whole: {entries} entries until seq {last}{removed}; {vouched}; {limit}")
+}
+
+fn vouched(verified: &Verified, against_exported: bool) -> String {
+    let by = if against_exported { "an exported checkpoint" } else { "a checkpoint in the trail itself" };
+    let Some(checkpoint) = &verified.vouched else { return "no checkpoint vouches for any of them".to_owned() };
+    let (time, key, seq) = (checkpoint.time, short_key(&checkpoint.key), checkpoint.seq);
+    let others: Vec<String> =
+        verified.keys.iter().filter(|other| **other != checkpoint.key).map(|key| short_key(key)).collect();
+    // A host has one key. Another was made by somebody who took the first away, whoever that was.
+    let others = match others.as_slice() {
+        [] => String::new(),
+        others => format!(" (others with {}: ask who replaced the host's key)", others.join(", ")),
+    };
+    format!("{by} of {time}, signed with {key}{others}, vouches for them until seq {seq}")
+}
+
+fn removed(verified: &Verified, against_exported: bool) -> String {
+    let Some(tombstone) = verified.tombstone else { return String::new() };
+    let removed = verified.removed;
+    let vouched_until = verified.vouched.as_ref().map_or(0, |checkpoint| checkpoint.seq);
+    let doubt = if against_exported && tombstone > vouched_until {
+        ": a tombstone that no exported checkpoint vouches for yet"
+    } else {
+        ""
+    };
+    format!(" ({removed} older ones were removed, as the tombstone at seq {tombstone} says{doubt})")
 }

@@ -33,6 +33,7 @@ mod sessions_file;
 mod sockets;
 mod start;
 mod state;
+mod trail_metrics;
 mod vouching;
 
 use std::fs::{self, DirBuilder};
@@ -57,6 +58,7 @@ use self::pipeline::{Parts, Pipeline};
 use self::sessions_file::SessionsFile;
 use self::start::Before;
 use self::state::SharedView;
+use self::trail_metrics::observe_trail;
 use crate::attribute::Attributor;
 use crate::attribute::procfs::ProcFs;
 use crate::cli::args::Paths;
@@ -208,6 +210,7 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
     observe_this_process(&metrics);
     let redactor = Redactor::new(config.settings.redact.clone())?;
     let (durable, written, syncer) = (trail.subscribe_synced(), trail.subscribe(), trail.syncer());
+    let latency = observe_trail(&metrics, &paths.state_dir, written.clone(), durable.clone());
     let (asker, asked) = pair().map_err(|source| DaemonError::System { what: "make an event descriptor", source })?;
     let view = SharedView::new(Arc::clone(&config));
     let beat = Arc::new(AtomicU64::new(0));
@@ -223,6 +226,7 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
         live_sessions: SessionsFile::at(&paths.state_dir),
         beat: Arc::clone(&beat),
         state_dir: paths.state_dir.clone(),
+        latency,
     });
     pipeline.begin(before)?;
     let export = Arc::new(match &export_settings {

@@ -20,6 +20,7 @@ use super::folding::Folding;
 use super::gatekeeper::Gatekeeper;
 use super::places::{DeniedFiles, HostMounts};
 use super::state::SharedView;
+use super::trail_metrics::Latency;
 use super::vouching::Vouched;
 use crate::attribute::Attributor;
 use crate::config::Config;
@@ -88,6 +89,7 @@ pub(super) struct Pipeline {
     /// What the last checkpoint vouches for.
     pub(super) vouched: Vouched,
     pub(super) state_dir: PathBuf,
+    latency: Latency,
     next_flush: Instant,
     next_sweep: Instant,
     next_gate_look: Instant,
@@ -109,6 +111,7 @@ pub(super) struct Parts {
     pub(super) live_sessions: super::sessions_file::SessionsFile,
     pub(super) beat: Arc<AtomicU64>,
     pub(super) state_dir: PathBuf,
+    pub(super) latency: Latency,
 }
 
 /// How a turn of the loop ended.
@@ -150,6 +153,7 @@ impl Pipeline {
             checked: None,
             vouched: Vouched::nothing(),
             state_dir: parts.state_dir,
+            latency: parts.latency,
             next_flush: now + FLUSH_EVERY,
             next_sweep: now + SWEEP_EVERY,
             next_gate_look: now,
@@ -263,7 +267,8 @@ impl Pipeline {
             self.redacted = 0;
             let drafts = std::mem::take(&mut self.drafts);
             match self.trail.append(drafts) {
-                Ok(_) => {
+                Ok(entries) => {
+                    self.latency.record(&entries, self.clock.wall(boot_ns()));
                     self.view.lock().problems.remove("trail");
                 }
                 Err(failed) => {

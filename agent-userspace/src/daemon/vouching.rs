@@ -42,7 +42,7 @@ impl Pipeline {
         self.vouched = Vouched { seq: self.trail.last_seq(), at: Instant::now() };
     }
 
-    /// Removes what need not be kept any longer, of what is acknowledged up to that entry. The tombstone is durable first.
+    /// Removes what need not be kept any longer, of what is acknowledged up to that entry. The tombstones are durable first.
     pub(super) fn prune(&mut self, acknowledged: u64) {
         let now = Timestamp::now();
         let keep = self.config.settings.trail.retention;
@@ -51,7 +51,7 @@ impl Pipeline {
             Ok(None) => return,
             Err(error) => return error!(%error, "nothing of the trail is removed"),
         };
-        self.drafts.push(removable.draft(now));
+        self.drafts.extend(removable.drafts(now));
         if !self.write() {
             return;
         }

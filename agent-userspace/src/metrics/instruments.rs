@@ -63,6 +63,21 @@ instruments! {
     /// Since the start.
     UPTIME = Gauge "process.uptime" "s" []
         "Time since the daemon started";
+    /// From the kernel to the trail.
+    TRAIL_LATENCY = Histogram "bailiwick.trail.latency" "s" []
+        "How long actions took from the kernel to their entry in the trail";
+    /// Written, not durable.
+    TRAIL_UNSYNCED = Gauge "bailiwick.trail.unsynced" "{entry}" []
+        "Entries that are written, but would not survive a power cut yet";
+    /// On disk.
+    TRAIL_SIZE = Gauge "bailiwick.trail.size" "By" ["bailiwick.trail.part"]
+        "What the trail takes on disk: its entries, and their index";
+    /// Files.
+    TRAIL_SEGMENTS = Gauge "bailiwick.trail.segments" "{segment}" []
+        "Segments that the trail is kept in";
+    /// How far back it goes.
+    TRAIL_OLDEST_AGE = Gauge "bailiwick.trail.oldest_entry.age" "s" []
+        "How long ago the oldest entry happened that is kept";
     /// Configurations read again.
     CONFIG_RELOADS = Counter "bailiwick.config.reloads" "{reload}" ["bailiwick.outcome"]
         "Configurations that were read again, and whether they came into force (ok) or not (failed)";

@@ -18,6 +18,14 @@ const TIME: &str = "bailiwick.checkpoint.time";
 const KEY: &str = "bailiwick.checkpoint.key";
 const SIGNATURE: &str = "bailiwick.checkpoint.signature";
 
+/// How many digits of a key tell it from others.
+const KEY_DIGITS: usize = 16;
+
+/// As much of a key as tells it from others.
+pub fn short_key(key: &str) -> String {
+    key.chars().take(KEY_DIGITS).chain(['…']).collect()
+}
+
 /// What a checkpoint says: the trail of this id had this chain after the entry of this seq.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {

@@ -11,6 +11,9 @@ mod chain;
 mod checkpoint;
 mod error;
 mod exported;
+mod extent;
+#[cfg(test)]
+mod forgery_tests;
 mod identity;
 mod key;
 mod lock;
@@ -23,11 +26,13 @@ mod tests;
 mod verify;
 #[cfg(test)]
 mod verify_tests;
+mod walk;
 mod writer;
 
-pub use checkpoint::{CHECKPOINT, Checkpoint};
+pub use checkpoint::{CHECKPOINT, Checkpoint, short_key};
 pub use error::{AppendError, TrailError};
 pub use exported::{ExportedError, read as read_checkpoints};
+pub use extent::Extent;
 pub use identity::Identity;
 pub use reader::{Cursor, Position, TrailReader};
 pub use recovery::Recovered;

@@ -32,13 +32,17 @@ pub struct Retention {
     pub unacknowledged: bool,
 }
 
-/// Segments that may go, with what a tombstone says of them.
+/// Segments that may go, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Removable {
+pub struct Removable(Vec<RemovableSegment>);
+
+/// One of them, with what its tombstone says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct RemovableSegment {
+    path: PathBuf,
     tombstone: Tombstone,
     bytes: u64,
     reason: &'static str,
-    segments: Vec<PathBuf>,
 }
 
 /// What was removed: the entries from one seq to another.
@@ -82,7 +86,7 @@ impl Removable {
         for &first in &firsts {
             total += len(&segment::path(&dir, first))?;
         }
-        let mut removable: Option<Self> = None;
+        let mut removable = Vec::new();
         for &first in firsts.iter().take(firsts.len().saturating_sub(1)) {
             let path = segment::path(&dir, first);
             let file = fs::File::open(&path).map_err(io_error("open", &path))?;
@@ -99,22 +103,44 @@ impl Removable {
             let bytes = len(&path)?;
             total -= bytes;
             let reason = if too_old { "older than the trail is kept" } else { "the trail was larger than it may be" };
-            let one = removable.get_or_insert_with(|| Self {
-                tombstone: Tombstone { from: first, to: 0, chain: String::new() },
-                bytes: 0,
-                reason,
-                segments: Vec::new(),
-            });
-            one.tombstone.to = last.head.seq;
-            one.tombstone.chain = last.head.chain;
-            one.bytes += bytes;
-            one.segments.push(path);
+            let tombstone = Tombstone { from: first, to: last.head.seq, chain: last.head.chain };
+            removable.push(RemovableSegment { path, tombstone, bytes, reason });
         }
-        Ok(removable)
+        Ok((!removable.is_empty()).then_some(Self(removable)))
     }
 
-    /// The entry that says what is removed: to be durable before [`Removable::remove`] is called.
-    pub fn draft(&self, now: Timestamp) -> Draft {
+    /// The entries that say what is removed, one for each segment, so that what is left can be verified wherever removing
+    /// them is interrupted: to be durable before [`Removable::remove`] is called.
+    pub fn drafts(&self, now: Timestamp) -> Vec<Draft> {
+        self.0.iter().map(|segment| segment.draft(now)).collect()
+    }
+
+    /// How many entries go.
+    pub fn entries(&self) -> u64 {
+        self.0.iter().map(|segment| segment.tombstone.entries()).sum()
+    }
+
+    /// Removes the segments. What is left after an error goes the next time, with tombstones of its own.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub fn remove(self) -> Result<(), TrailError> {
+        for RemovableSegment { path, .. } in &self.0 {
+            let index = path.with_extension(segment::INDEX_EXTENSION);
+            for path in [&index, path] {
+                match fs::remove_file(path) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    removed => removed.map_err(io_error("remove", path))?,
+                }
+            }
+        }
+        let dir = self.0.first().and_then(|segment| segment.path.parent());
+        dir.map_or(Ok(()), segment::sync_directory)
+    }
+}
+
+impl RemovableSegment {
+    fn draft(&self, now: Timestamp) -> Draft {
         let mut draft = Draft::of_host(now, TOMBSTONE);
         let said: [(&str, Value); 5] = [
             (FROM, self.tombstone.from.into()),
@@ -125,29 +151,6 @@ impl Removable {
         ];
         draft.attributes = said.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         draft
-    }
-
-    /// How many entries go.
-    pub fn entries(&self) -> u64 {
-        self.tombstone.entries()
-    }
-
-    /// Removes the segments. What is left after an error goes the next time, with a tombstone of its own.
-    ///
-    /// # Errors
-    /// A file cannot be removed.
-    pub fn remove(self) -> Result<(), TrailError> {
-        for path in &self.segments {
-            let index = path.with_extension(segment::INDEX_EXTENSION);
-            for path in [&index, path] {
-                match fs::remove_file(path) {
-                    Err(error) if error.kind() == ErrorKind::NotFound => {}
-                    removed => removed.map_err(io_error("remove", path))?,
-                }
-            }
-        }
-        let dir = self.segments.first().and_then(|path| path.parent());
-        dir.map_or(Ok(()), segment::sync_directory)
     }
 }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{Opened, Position, Trail, TrailError, TrailOptions, TrailReader};
+use super::{Extent, Opened, Position, Trail, TrailError, TrailOptions, TrailReader};
 use crate::entry::{Draft, Entry, Gap, SessionId, Timestamp};
 
 const SECOND: u64 = 1_000_000_000;
@@ -382,4 +382,20 @@ fn a_full_disk_leaves_nothing_half_written_and_gives_the_drafts_back() {
     assert_eq!((written[0].seq, &written[0].draft), (last + 1, &first));
     drop(trail);
     assert_eq!(open(&state).last_seq(), last + 10);
+}
+
+#[test]
+fn the_extent_of_a_trail_is_what_lies_on_disk_and_the_time_of_its_first_entry() {
+    let state = TempDir::new().unwrap();
+    assert_eq!(Extent::of(state.path()).unwrap(), Extent::default());
+    let mut trail = open(state.path());
+    for number in 1..=40 {
+        trail.append(vec![draft(number)]).unwrap();
+    }
+    let segments = segments(state.path());
+    let bytes: u64 = segments.iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    fs::write(segments[0].with_extension("index"), b"12345").unwrap();
+    let extent = Extent::of(state.path()).unwrap();
+    assert_eq!((extent.segments, extent.bytes, extent.index_bytes), (segments.len() as u64, bytes, 5));
+    assert_eq!(extent.oldest, Some(draft(1).time));
 }
