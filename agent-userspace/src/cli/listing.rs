@@ -4,7 +4,7 @@
 
 use super::line::{action, confidence_text, method_text, moment, principal_text};
 use super::text::{Palette, Tone, counted, grouped, printable, table};
-use crate::control::report::{AgentItem, Doctor, Explained, SessionItem, Status};
+use crate::control::report::{AgentItem, Doctor, Explained, ExportWay, SessionItem, Status};
 use crate::entry::{Entry, Reason, ReasonKind, SessionId, Timestamp, Verdict};
 
 /// `bailiwick status`.
@@ -42,14 +42,17 @@ pub(super) fn status(status: &Status, palette: Palette) -> String {
                 printable(&export.signal).into_owned(),
                 grouped(export.acknowledged),
                 grouped(export.pending),
-                grouped(export.dead_lettered),
+                grouped(export.rejected),
+                export.last_success.map_or_else(|| "-".to_owned(), moment),
             ]
         })
         .collect();
     text.push('\n');
-    text.push_str(&table(&["EXPORT TO", "SIGNAL", "ACKNOWLEDGED", "PENDING", "REFUSED"], &rows, palette));
+    text.push_str(&table(&EXPORT_HEADINGS, &rows, palette));
     text
 }
+
+const EXPORT_HEADINGS: [&str; 6] = ["EXPORT TO", "SIGNAL", "ACKNOWLEDGED", "PENDING", "REFUSED", "LAST SUCCESS (UTC)"];
 
 /// `bailiwick doctor`.
 pub(super) fn doctor(doctor: &Doctor, palette: Palette) -> String {
@@ -79,7 +82,29 @@ pub(super) fn doctor(doctor: &Doctor, palette: Palette) -> String {
         let of = if of.is_empty() { String::new() } else { format!(" ({})", printable(&of.join(", "))) };
         text.push_str(&format!("  {}{of}\n", palette.paint(Tone::Caution, &printable(spot))));
     }
+    text.push_str(&export(&doctor.export, palette));
     text
+}
+
+/// How entries get to each target, and what is wrong with that.
+fn export(ways: &[ExportWay], palette: Palette) -> String {
+    if ways.is_empty() {
+        return palette.paint(Tone::Strong, "\nexport\n") + "  nothing is exported\n";
+    }
+    let row = |way: &ExportWay| {
+        let mut how = vec![way.protocol.clone()];
+        how.extend((way.compression != "none").then(|| way.compression.clone()));
+        how.extend(way.proxy.as_ref().map(|proxy| format!("through {proxy}")));
+        how.extend(way.ca_file.as_ref().map(|file| format!("trusts {file}")));
+        how.extend(way.certificate_file.as_ref().map(|file| format!("shows {file}")));
+        how.extend(way.headers_file.as_ref().map(|file| format!("headers of {file}")));
+        let state = way.error.as_ref().map_or_else(|| "well".to_owned(), |error| format!("WAITS: {error}"));
+        [way.target.as_str(), &way.signal, &way.endpoint, &how.join(", "), &state]
+            .map(|cell| printable(cell).into_owned())
+            .to_vec()
+    };
+    let rows: Vec<Vec<String>> = ways.iter().map(row).collect();
+    "\n".to_owned() + &table(&["EXPORT TO", "SIGNAL", "ENDPOINT", "HOW", "STATE"], &rows, palette)
 }
 
 /// `bailiwick agents`.
@@ -234,11 +259,12 @@ mod tests {
 
     fn a_status() -> Status {
         let export = ExportStatus {
-            target: "http://127.0.0.1:4318".into(),
+            target: "otlp".into(),
             signal: "logs".into(),
             acknowledged: 1042,
             pending: 3,
-            dead_lettered: 0,
+            last_success: Some(time_of(0)),
+            ..ExportStatus::default()
         };
         Status {
             healthy: false,
@@ -258,8 +284,8 @@ mod tests {
             status(&a_status(), Palette::PLAIN),
             "unhealthy\n  the collector \\x1b[2J does not answer\ntrail        1,045 entries\nlost         2 actions\n\
              blind spots  1 (see `bailiwick doctor`)\n  io_uring\n\n\
-             EXPORT TO              SIGNAL  ACKNOWLEDGED  PENDING  REFUSED\n\
-             http://127.0.0.1:4318  logs    1,042         3        0\n"
+             EXPORT TO  SIGNAL  ACKNOWLEDGED  PENDING  REFUSED  LAST SUCCESS (UTC)\n\
+             otlp       logs    1,042         3        0        2026-01-31 12:03:04\n"
         );
     }
 
@@ -270,8 +296,8 @@ mod tests {
         assert_eq!(json["healthy"], false);
         assert_eq!(json["lost"], 2);
         assert_eq!(json["blind_spots"], json!(["io_uring"]));
-        let export = json!({"target": "http://127.0.0.1:4318", "signal": "logs", "acknowledged": 1042, "pending": 3,
-            "dead_lettered": 0});
+        let export = json!({"target": "otlp", "signal": "logs", "acknowledged": 1042, "pending": 3, "dead_lettered": 0,
+            "rejected": 0, "sent": 0, "retried": 0, "last_success": time_of(0).to_string(), "oldest": null, "error": null});
         assert_eq!(json["export"], json!([export]));
     }
 
@@ -288,11 +314,23 @@ mod tests {
             tier: 2,
             observations: vec![seen("file.open"), seen("network.connect")],
             unobserved: "DNS".into(),
+            export: vec![ExportWay {
+                target: "backup".into(),
+                signal: "logs".into(),
+                endpoint: "https://c:4317/".into(),
+                protocol: "grpc".into(),
+                compression: "zstd".into(),
+                proxy: Some("p:3128".into()),
+                error: Some("Unauthenticated: no".into()),
+                ..ExportWay::default()
+            }],
         };
         let text = doctor(&report, Palette::PLAIN);
         assert!(text.starts_with("tier 2\n\nEVENT"), "{text}");
         assert!(text.contains("file.open        tp_btf/sys_exit  all\n"), "{text}");
-        assert!(text.ends_with("\nblind spots\n  io_uring (file.open, network.connect)\n  DNS\n"), "{text}");
+        assert!(text.contains("\nblind spots\n  io_uring (file.open, network.connect)\n  DNS\n"), "{text}");
+        let export = "backup     logs    https://c:4317/  grpc, zstd, through p:3128  WAITS: Unauthenticated: no\n";
+        assert!(text.ends_with(export), "{text}");
     }
 
     #[test]

@@ -210,7 +210,7 @@ mod tests {
         let blind_spots = blind_spots.iter().map(|spot| (*spot).to_owned()).collect();
         let (event, hook, guarantee) = ("file.open".into(), "tp_btf/sys_exit".into(), "all".into());
         let observations = vec![Observation { event, working: true, hook, guarantee, blind_spots }];
-        Doctor { tier: 2, observations, unobserved: String::new() }
+        Doctor { tier: 2, observations, unobserved: String::new(), export: Vec::new() }
     }
 
     #[test]

@@ -91,9 +91,9 @@ impl CliError {
         match self {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => GOOD,
             Self::Output(_) | Self::NotReady { .. } => NO,
-            Self::Config(_) | Self::BadInput(_) | Self::Daemon(DaemonError::Config(_) | DaemonError::Export(_)) => {
-                BAD_INPUT
-            }
+            Self::Config(_)
+            | Self::BadInput(_)
+            | Self::Daemon(DaemonError::Config(_) | DaemonError::Export(_) | DaemonError::ExportFile(_)) => BAD_INPUT,
             Self::Daemon(
                 DaemonError::TooLittlePrivilege { .. } | DaemonError::Sensor(SensorError::NotPermitted { .. }),
             ) => TOO_LITTLE_PRIVILEGE,

@@ -16,7 +16,8 @@ use super::rules::Reading;
 use super::settings::{choice, no_choice, within};
 use crate::export::ocsf::{OCSF_TARGET, OcsfSettings};
 use crate::export::{
-    Backoff, Compression, DEFAULT_TIMEOUT, Protocol, STANDARD_TARGET, Signal, SignalSettings, TargetSettings,
+    Backoff, ClientFiles, Compression, DEFAULT_TIMEOUT, NamedFile, Protocol, Proxy, ProxyChoice, STANDARD_TARGET,
+    Signal, SignalSettings, TargetSettings, TlsFiles,
 };
 
 /// The most targets: each has readers of the trail and connections of its own.
@@ -108,12 +109,24 @@ fn target(
     if let Some(longest) = pause(&mut table, "longest_pause", MAX_LONGEST_PAUSE, problems) {
         backoff.longest = longest;
     }
+    let headers_file = file(&mut table, "headers_file", problems);
+    let proxy = proxy(&mut table, problems);
+    let tls = tls(&mut table, endpoint.as_ref(), problems);
     let chosen = signals(&mut table, problems);
     table.finish(problems);
     let (name, endpoint) = (name?, endpoint?);
     let signal = |signal: Signal| {
-        let endpoint = signal.endpoint(&endpoint.value, protocol).ok()?;
-        Some(SignalSettings { signal, endpoint, protocol, headers: HeaderMap::new(), timeout, compression })
+        Some(SignalSettings {
+            signal,
+            endpoint: signal.endpoint(&endpoint.value, protocol).ok()?,
+            protocol,
+            headers: HeaderMap::new(),
+            headers_file: headers_file.clone(),
+            timeout,
+            compression,
+            tls: tls.clone(),
+            proxy: proxy.clone(),
+        })
     };
     Some(TargetSettings { name, signals: chosen.into_iter().filter_map(signal).collect(), backoff })
 }
@@ -141,12 +154,10 @@ fn own_name(table: &mut Section<'_>, names: &mut Vec<Located<String>>, reading: 
 /// A receiver's URL, which becomes one for each signal.
 fn endpoint(section: &mut Section<'_>, protocol: Protocol, problems: &mut Vec<Problem>) -> Option<Located<String>> {
     let endpoint = section.plain_string("endpoint", problems)?;
-    if Signal::Logs.endpoint(&endpoint.value, protocol).is_ok() {
-        return Some(endpoint);
+    match Signal::Logs.endpoint(&endpoint.value, protocol) {
+        Ok(_) => return Some(endpoint),
+        Err(error) => problems.push(Problem::at(&endpoint.origin, Fault::Endpoint(error))),
     }
-    let shown: String = endpoint.value.chars().take(200).collect();
-    let fault = range("endpoint", &shown, "a URL such as \"http://127.0.0.1:4317\"");
-    problems.push(Problem::at(&endpoint.origin, fault));
     None
 }
 
@@ -169,6 +180,55 @@ fn pause(
     };
     problems.push(Problem::at(&text.origin, fault));
     None
+}
+
+/// A file by its whole path. Whether it is there is seen when the daemon starts: who checks a configuration may not read it.
+fn file(table: &mut Section<'_>, key: &'static str, problems: &mut Vec<Problem>) -> Option<NamedFile> {
+    let path = table.plain_string(key, problems)?;
+    if path.value.starts_with('/') {
+        return Some(NamedFile { path: path.value.into(), named_by: path.origin.to_string() });
+    }
+    problems.push(Problem::at(&path.origin, range(key, &path.value, "the file's whole path, from `/` on")));
+    None
+}
+
+/// `proxy`: where one is, or `"none"`.
+fn proxy(table: &mut Section<'_>, problems: &mut Vec<Problem>) -> ProxyChoice {
+    let Some(text) = table.plain_string("proxy", problems) else { return ProxyChoice::ByVariables };
+    if text.value == "none" {
+        return ProxyChoice::Direct;
+    }
+    match Proxy::parse(&text.value) {
+        Ok(proxy) => ProxyChoice::Through(proxy),
+        Err(error) => {
+            problems.push(Problem::at(&text.origin, Fault::Proxy(error)));
+            ProxyChoice::ByVariables
+        }
+    }
+}
+
+/// `[export.target.tls]`.
+fn tls(table: &mut Section<'_>, endpoint: Option<&Located<String>>, problems: &mut Vec<Problem>) -> TlsFiles {
+    let Some(mut section) = table.section("tls", "[export.target.tls]", problems) else { return TlsFiles::default() };
+    let ca = file(&mut section, "ca_file", problems);
+    let (certificate, key) =
+        (file(&mut section, "certificate_file", problems), file(&mut section, "key_file", problems));
+    for (this, other, example) in [
+        ("certificate_file", "key_file", "key_file = \"/etc/bailiwick/export.key\""),
+        ("key_file", "certificate_file", "certificate_file = \"/etc/bailiwick/export.pem\""),
+    ] {
+        if section.has(this) && !section.has(other) {
+            let fault = Fault::MissingKey { section: section.name().to_owned(), key: other, example };
+            problems.push(Problem::at(&section.key_origin(this), fault));
+        }
+    }
+    section.finish(problems);
+    if let Some(plain) = endpoint.filter(|endpoint| endpoint.value.starts_with("http:")) {
+        let wanted = "one that begins with https://, or leave [export.target.tls] out: nothing is encrypted over http";
+        let shown = plain.value.split('?').next().unwrap_or_default();
+        problems.push(Problem::at(&plain.origin, range("endpoint", shown, wanted)));
+    }
+    TlsFiles { ca, client: certificate.zip(key).map(|(certificate, key)| ClientFiles { certificate, key }) }
 }
 
 /// The signals that a target gets: all, where nothing is said.

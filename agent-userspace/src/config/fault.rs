@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::duration::DurationError;
+use crate::export::{NoEndpoint, NoProxy};
 use crate::redact::BadExpression;
 use crate::scope::glob::GlobError;
 use crate::scope::grant::Origin;
@@ -130,6 +131,12 @@ pub enum Fault {
         /// The other place.
         first: Origin,
     },
+    /// A receiver's URL that cannot be used.
+    #[error("`endpoint` {0}")]
+    Endpoint(NoEndpoint),
+    /// A proxy that cannot be used; it is not shown, since a login may be in it.
+    #[error("`proxy` {0}, or \"none\"")]
+    Proxy(NoProxy),
     /// A set of the name of a shipped one.
     #[error(
         "the grant set `{name}` ships with Bailiwick; give this one another name, or add `replace = true` to [set]"

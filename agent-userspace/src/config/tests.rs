@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::host::FileIdentity;
 use super::*;
 use crate::entry::Verdict;
-use crate::export::{Compression, Protocol, TargetSettings};
+use crate::export::{Compression, NamedFile, Protocol, ProxyChoice, TargetSettings};
 use crate::scope::{Access, Action, SeenPath};
 
 /// A host of a test's own making.
@@ -259,7 +259,10 @@ fn settings_outside_of_their_range_are_told_with_it() {
             "[trail]\nsync_interval_ms = 0",
             "bailiwick.toml:2:20: `sync_interval_ms` is 0; write a whole number from 1 to 60000",
         ),
-        ("[export]\nendpoint = \"collector\"", "bailiwick.toml:2:12: `endpoint` is \"collector\"; write a URL"),
+        (
+            "[export]\nendpoint = \"collector\"",
+            "bailiwick.toml:2:12: `endpoint` is no URL such as http://127.0.0.1:4318",
+        ),
         (
             "[export]\nprotocol = \"http\"",
             "bailiwick.toml:2:12: `protocol` is \"http\"; write one of grpc, http/protobuf",
@@ -282,7 +285,11 @@ fn settings_outside_of_their_range_are_told_with_it() {
         ),
         (
             "[[export.target]]\nname = \"a\"\nendpoint = \"c:4318\"",
-            "bailiwick.toml:3:12: `endpoint` is \"c:4318\"; write a URL such as",
+            "bailiwick.toml:3:12: `endpoint` is no URL such as http://127.0.0.1:4318",
+        ),
+        (
+            "[[export.target]]\nname = \"a\"\nendpoint = \"https://u:p@c:4318\"",
+            "bailiwick.toml:3:12: `endpoint` has a login in it, which would not be sent: put an `authorization` header into",
         ),
         (
             "[[export.target]]\nname = \"a\"\nendpoint = \"http://c\"\ncompression = \"gz\"",
@@ -307,6 +314,22 @@ fn settings_outside_of_their_range_are_told_with_it() {
         (
             "[[export.target]]\nname = \"a\"\nendpoint = \"http://c\"\nheader_file = \"/x\"",
             "bailiwick.toml:4:1: `header_file` is not a key of [[export.target]]; ",
+        ),
+        (
+            "[[export.target]]\nname = \"a\"\nendpoint = \"https://c\"\nheaders_file = \"token\"",
+            "bailiwick.toml:4:16: `headers_file` is \"token\"; write the file's whole path, from `/` on",
+        ),
+        (
+            "[[export.target]]\nname = \"a\"\nendpoint = \"https://c\"\nproxy = \"socks5://u:p@h\"",
+            "bailiwick.toml:4:9: `proxy` is no proxy that can be used: write one that speaks HTTP, as in `http://proxy.example:3128`, or \"none\"",
+        ),
+        (
+            "[[export.target]]\nname = \"a\"\nendpoint = \"https://c\"\n[export.target.tls]\ncertificate_file = \"/c.pem\"",
+            "bailiwick.toml:5:1: [export.target.tls] has no `key_file`; add key_file = \"/etc/bailiwick/export.key\"",
+        ),
+        (
+            "[[export.target]]\nname = \"a\"\nendpoint = \"http://c\"\n[export.target.tls]\nca_file = \"/ca.pem\"",
+            "bailiwick.toml:3:12: `endpoint` is \"http://c\"; write one that begins with https://, or leave [export.target.tls] out",
         ),
         ("[redact]\nenabled = 1", "bailiwick.toml:2:11: `enabled` is a TOML integer; write true or false"),
         (
@@ -339,7 +362,8 @@ fn settings_outside_of_their_range_are_told_with_it() {
 fn a_target_gets_each_of_its_signals_at_the_path_of_its_protocol() {
     let text = "[[export.target]]\nname = \"a\"\nendpoint = \"http://c:4318/x\"\n\n[[export.target]]\nname = \"b\"\n\
                 endpoint = \"https://d:4317\"\nprotocol = \"grpc\"\ncompression = \"zstd\"\ntimeout = \"3s\"\n\
-                longest_pause = \"1m\"\nsignals = [\"traces\"]\n";
+                longest_pause = \"1m\"\nsignals = [\"traces\"]\nheaders_file = \"/run/token\"\nproxy = \"none\"\n\
+                [export.target.tls]\nca_file = \"/ca.pem\"\ncertificate_file = \"/c.pem\"\nkey_file = \"/k.pem\"\n";
     let targets = load(&[("bailiwick.toml", text)], &FakeHost::default()).unwrap().settings.export.targets;
     let endpoints = |target: &TargetSettings| -> Vec<_> {
         target.signals.iter().map(|signal| signal.endpoint.to_string()).collect()
@@ -353,6 +377,14 @@ fn a_target_gets_each_of_its_signals_at_the_path_of_its_protocol() {
     let signal = &targets[1].signals[0];
     assert_eq!((signal.protocol, signal.compression), (Protocol::Grpc, Compression::Zstd));
     assert_eq!((signal.timeout, targets[1].backoff.longest), (Duration::from_secs(3), Duration::from_secs(60)));
+    let named = |file: &NamedFile| (file.path.display().to_string(), file.named_by.clone());
+    let place = |path: &str, place: &str| (path.to_owned(), place.to_owned());
+    assert_eq!(named(signal.headers_file.as_ref().unwrap()), place("/run/token", "bailiwick.toml:13:16"));
+    assert_eq!(signal.proxy, ProxyChoice::Direct);
+    let (ca, client) = (signal.tls.ca.as_ref().unwrap(), signal.tls.client.as_ref().unwrap());
+    assert_eq!(named(ca), place("/ca.pem", "bailiwick.toml:16:11"));
+    assert_eq!(named(&client.certificate), place("/c.pem", "bailiwick.toml:17:20"));
+    assert_eq!(named(&client.key), place("/k.pem", "bailiwick.toml:18:12"));
 }
 
 #[test]

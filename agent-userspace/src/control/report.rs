@@ -46,19 +46,56 @@ pub struct TrailStatus {
     pub entries: u64,
 }
 
-/// How far one exporter has come.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How far a signal of a target has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportStatus {
-    /// Where it sends to.
+    /// The target's name.
     pub target: String,
     /// `logs`, `traces` or `metrics`.
     pub signal: String,
-    /// Items that the target has acknowledged.
+    /// The last entry that the target has acknowledged, with all before it.
     pub acknowledged: u64,
-    /// Items still to be sent.
+    /// Entries after it.
     pub pending: u64,
-    /// Items the target refused for good.
+    /// Records that the target refused for good, and that a dead letter tells of.
     pub dead_lettered: u64,
+    /// Records that the target refused for good.
+    pub rejected: u64,
+    /// Records that the target accepted since the daemon started.
+    pub sent: u64,
+    /// Requests that were tried again since the daemon started.
+    pub retried: u64,
+    /// When the target last accepted something since the daemon started.
+    pub last_success: Option<Timestamp>,
+    /// The time of the first entry that is on its way.
+    pub oldest: Option<Timestamp>,
+    /// Why nothing goes on, while nothing does.
+    pub error: Option<String>,
+}
+
+/// How a signal gets to a target.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportWay {
+    /// The target's name.
+    pub target: String,
+    /// `logs`, `traces` or `metrics`.
+    pub signal: String,
+    /// The URL.
+    pub endpoint: String,
+    /// `grpc` or `http/protobuf`.
+    pub protocol: String,
+    /// `none`, `gzip` or `zstd`.
+    pub compression: String,
+    /// The proxy on the way, as `host:port`.
+    pub proxy: Option<String>,
+    /// The file of headers.
+    pub headers_file: Option<String>,
+    /// The file of authorities; null: the host's store.
+    pub ca_file: Option<String>,
+    /// The file of our own certificate.
+    pub certificate_file: Option<String>,
+    /// Why nothing goes on, while nothing does.
+    pub error: Option<String>,
 }
 
 /// What the sensor can see on this kernel: `bailiwick doctor`.
@@ -70,6 +107,8 @@ pub struct Doctor {
     pub observations: Vec<Observation>,
     /// What is not observed at all, in a sentence.
     pub unobserved: String,
+    /// One item for each target and signal; empty where nothing is exported.
+    pub export: Vec<ExportWay>,
 }
 
 impl Doctor {

@@ -182,6 +182,7 @@ impl Core for FakeCore {
                 blind_spots: vec!["opens submitted through io_uring".into()],
             }],
             unobserved: String::new(),
+            export: Vec::new(),
         }
     }
 

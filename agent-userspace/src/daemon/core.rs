@@ -151,7 +151,12 @@ impl Core for Daemon {
             guarantee: observation.guarantee.to_owned(),
             blind_spots: observation.blind_spots.iter().map(|&spot| spot.to_owned()).collect(),
         });
-        Doctor { tier: 2, observations: observations.collect(), unobserved: UNOBSERVED.to_owned() }
+        Doctor {
+            tier: 2,
+            observations: observations.collect(),
+            unobserved: UNOBSERVED.to_owned(),
+            export: self.export.ways(),
+        }
     }
 
     fn agents(&self) -> Vec<AgentItem> {

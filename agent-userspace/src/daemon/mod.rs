@@ -67,7 +67,7 @@ use crate::config::{Config, ConfigErrors};
 use crate::control::server::{Limits, serve};
 use crate::control::socket::BindError;
 use crate::control::{Access, ControlSocket, Core};
-use crate::export::{Exporters, SettingsError, StartError, host_resource};
+use crate::export::{Exporters, SenderError, SettingsError, StartError, host_resource};
 use crate::index::Indexer;
 use crate::metrics::{Registry, observe_this_process};
 use crate::redact::{RedactError, Redactor};
@@ -94,6 +94,9 @@ pub enum DaemonError {
     /// What the environment asks of the export.
     #[error(transparent)]
     Export(#[from] SettingsError),
+    /// A file that the settings of the export name.
+    #[error(transparent)]
+    ExportFile(#[from] SenderError),
     /// Not root.
     #[error("the daemon needs root (or the capabilities that systemd/bailiwick.service names); this is uid {uid}")]
     TooLittlePrivilege {
@@ -232,7 +235,8 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
     let export = Arc::new(match &export_settings {
         Some(settings) => {
             let (state_dir, resource) = (&paths.state_dir, host_resource());
-            Export::by(Exporters::start(runtime.handle(), state_dir, settings, durable, resource, &metrics)?)
+            let exporters = Exporters::start(runtime.handle(), state_dir, settings, durable, resource, &metrics)?;
+            Export::by(exporters, settings.clone())
         }
         None => Export::none(),
     });

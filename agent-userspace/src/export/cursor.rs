@@ -30,6 +30,9 @@ pub(super) struct Saved {
     /// How many records the receiver refused for good.
     #[serde(default)]
     pub(super) rejected: u64,
+    /// How many of them a dead letter tells of.
+    #[serde(default)]
+    pub(super) dead_lettered: u64,
     /// Of metrics: the totals up to there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) totals: Option<Totals>,
@@ -109,7 +112,8 @@ mod tests {
         draft.session = Some(SessionId(7));
         totals.add(&Entry { uid: "x-1".to_owned(), seq: 1, draft, chain: String::new() });
         let cursor = Cursor { seq: 5, segment: 1, offset: 900 };
-        Saved { trail: "5f3a91c2".to_owned(), cursor, rejected: 2, totals: Some(totals), ..Saved::default() }
+        let trail = "5f3a91c2".to_owned();
+        Saved { trail, cursor, rejected: 2, dead_lettered: 1, totals: Some(totals), ..Saved::default() }
     }
 
     #[test]

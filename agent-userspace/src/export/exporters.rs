@@ -14,11 +14,14 @@ use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::cursor::{CursorError, CursorFile, Saved};
+use super::dead_letters::DeadLetters;
+use super::health;
 use super::ocsf::{Device, EventFile, OCSF_TARGET, OcsfWorker};
 use super::payload::Origin;
 use super::sender::{Sender, SenderError};
 use super::settings::{ExportSettings, Signal};
 use super::worker::{Progress, Worker};
+use crate::entry::Timestamp;
 use crate::metrics::Registry;
 use crate::trail::{Cursor, Identity, TrailError};
 
@@ -34,7 +37,7 @@ pub enum StartError {
     /// A cursor cannot be used.
     #[error(transparent)]
     Cursor(#[from] CursorError),
-    /// A receiver's address cannot be used.
+    /// A file of headers or certificates cannot be used.
     #[error(transparent)]
     Sender(#[from] SenderError),
 }
@@ -70,26 +73,34 @@ pub struct TargetStatus {
     pub acknowledged: u64,
     /// Durable entries after that one.
     pub pending: u64,
-    /// Entries put aside because no receiver will take them.
+    /// Records that the receiver refused for good and that a dead letter tells of.
     pub dead_lettered: u64,
-    /// Records that the receiver refused for good while it took the rest of their request.
+    /// Records that the receiver refused for good.
     pub rejected: u64,
+    /// Records that it accepted since the daemon started.
+    pub sent: u64,
+    /// Requests that were tried again since the daemon started.
+    pub retried: u64,
+    /// When it last accepted something.
+    pub last_success: Option<Timestamp>,
+    /// The time of the first entry that is on its way.
+    pub oldest: Option<Timestamp>,
     /// Why it waits, while it does.
     pub error: Option<String>,
 }
 
 /// A signal on its way to a target.
 #[derive(Clone, Debug)]
-struct Stream {
-    target: String,
-    signal: Signal,
-    progress: watch::Receiver<Progress>,
+pub(super) struct Stream {
+    pub(super) target: String,
+    pub(super) signal: Signal,
+    pub(super) progress: watch::Receiver<Progress>,
 }
 
 /// The running export. Dropping it ends it at once; what was not acknowledged is sent after the next start.
 #[derive(Debug)]
 pub struct Exporters {
-    streams: Vec<Stream>,
+    streams: Arc<[Stream]>,
     durable: watch::Receiver<u64>,
     wanted: watch::Sender<u64>,
     stop: watch::Sender<bool>,
@@ -115,14 +126,26 @@ impl Exporters {
         resource.push(super::value::attribute("service.instance.id", identity.id.as_str()));
         let origin = Origin::new(resource);
         let (wanted, stop) = (watch::Sender::new(0), watch::Sender::new(false));
-        let mut streams = Vec::new();
-        let mut workers = JoinSet::new();
         let all = settings.targets.iter().flat_map(|target| target.signals.iter().map(move |signal| (target, signal)));
-        for (target, signal) in all {
-            let (file, saved) = place(state_dir, &target.name, signal.signal, &identity, *durable.borrow())?;
-            let start = Progress { acknowledged: saved.cursor.seq, rejected: saved.rejected, error: None };
-            let (progress, seen) = watch::channel(start);
-            streams.push(Stream { target: target.name.clone(), signal: signal.signal, progress: seen });
+        let mut streams = Vec::new();
+        let mut open = |target: &str, signal: Signal| {
+            let (file, saved) = place(state_dir, target, signal, &identity, *durable.borrow())?;
+            let (progress, seen) = watch::channel(Progress {
+                acknowledged: saved.cursor.seq,
+                rejected: saved.rejected,
+                dead_lettered: saved.dead_lettered,
+                ..Progress::default()
+            });
+            streams.push(Stream { target: target.to_owned(), signal, progress: seen });
+            Ok::<_, CursorError>((file, saved, progress))
+        };
+        let places: Result<Vec<_>, _> = all.clone().map(|(target, signal)| open(&target.name, signal.signal)).collect();
+        let places = places?;
+        let ocsf = settings.ocsf.as_ref().map(|_| open(OCSF_TARGET, Signal::Logs)).transpose()?;
+        let streams: Arc<[Stream]> = streams.into();
+        health::observe(&streams, &durable, own);
+        let mut workers = JoinSet::new();
+        for ((target, signal), (file, saved, progress)) in all.zip(places) {
             let worker = Worker {
                 target: target.name.clone(),
                 signal: signal.signal,
@@ -137,16 +160,13 @@ impl Exporters {
                 wanted: wanted.subscribe(),
                 stop: stop.subscribe(),
                 progress,
+                dead_letters: DeadLetters::at(state_dir, &target.name, signal.signal.as_str()),
                 file,
                 saved,
             };
             workers.spawn_on(worker.run(), runtime);
         }
-        if let Some(ocsf) = &settings.ocsf {
-            let (file, saved) = place(state_dir, OCSF_TARGET, Signal::Logs, &identity, *durable.borrow())?;
-            let start = Progress { acknowledged: saved.cursor.seq, ..Progress::default() };
-            let (progress, seen) = watch::channel(start);
-            streams.push(Stream { target: OCSF_TARGET.to_owned(), signal: Signal::Logs, progress: seen });
+        if let Some((ocsf, (file, saved, progress))) = settings.ocsf.as_ref().zip(ocsf) {
             let worker = OcsfWorker {
                 state_dir: state_dir.to_owned(),
                 device,
@@ -173,8 +193,12 @@ impl Exporters {
                 signal: stream.signal.as_str(),
                 acknowledged: progress.acknowledged,
                 pending: durable.saturating_sub(progress.acknowledged),
-                dead_lettered: 0,
+                dead_lettered: progress.dead_lettered,
                 rejected: progress.rejected,
+                sent: progress.counts.sent,
+                retried: progress.counts.retried,
+                last_success: progress.last_success,
+                oldest: progress.oldest,
                 error: progress.error.clone(),
             }
         };
@@ -183,7 +207,7 @@ impl Exporters {
 
     /// A handle with which other tasks wait for the export.
     pub fn flusher(&self) -> Flusher {
-        Flusher { streams: self.streams.clone(), wanted: self.wanted.clone() }
+        Flusher { streams: Arc::clone(&self.streams), wanted: self.wanted.clone() }
     }
 
     /// Waits until every receiver has acknowledged all entries up to this one (which must be made durable first).
@@ -205,7 +229,7 @@ impl Exporters {
 /// Waits for the export.
 #[derive(Clone, Debug)]
 pub struct Flusher {
-    streams: Vec<Stream>,
+    streams: Arc<[Stream]>,
     wanted: watch::Sender<u64>,
 }
 
@@ -218,7 +242,7 @@ impl Flusher {
             *wanted = until_seq.max(*wanted);
             further
         });
-        for stream in &self.streams {
+        for stream in self.streams.iter() {
             let mut progress = stream.progress.clone();
             let reached = progress.wait_for(|progress| progress.acknowledged >= until_seq);
             let reached = matches!(tokio::time::timeout_at(deadline, reached).await, Ok(Ok(_)));

@@ -37,10 +37,7 @@ pub(super) fn metrics(totals: &Totals, start: Timestamp, now: Timestamp) -> Vec<
         sum("bailiwick.lost", "{event}", "Actions known to be lost, where they were counted", gaps(|sums| sums.lost)),
         sum("bailiwick.gaps", "{gap}", "Gaps whose losses were counted", gaps(|sums| sums.counted)),
         sum("bailiwick.gaps.uncounted", "{gap}", "Gaps in which nobody counted", gaps(|sums| sums.uncounted)),
-        Metric {
-            data: Some(metric::Data::Gauge(Gauge { data_points: live.collect() })),
-            ..named("bailiwick.sessions", "{session}", "Sessions that live")
-        },
+        gauge("bailiwick.sessions", "{session}", "Sessions that live", live.collect()),
     ]
     .into_iter()
     .filter(|metric| !is_empty(metric))
@@ -51,6 +48,10 @@ fn sum(name: &str, unit: &str, description: &str, data_points: Vec<NumberDataPoi
     let aggregation_temporality = AggregationTemporality::Cumulative.into();
     let sum = Sum { data_points, aggregation_temporality, is_monotonic: true };
     Metric { data: Some(metric::Data::Sum(sum)), ..named(name, unit, description) }
+}
+
+fn gauge(name: &str, unit: &str, description: &str, data_points: Vec<NumberDataPoint>) -> Metric {
+    Metric { data: Some(metric::Data::Gauge(Gauge { data_points })), ..named(name, unit, description) }
 }
 
 fn named(name: &str, unit: &str, description: &str) -> Metric {

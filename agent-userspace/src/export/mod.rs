@@ -13,19 +13,27 @@
 mod backoff;
 mod body;
 mod cursor;
+mod dead_letters;
+mod delivery;
 mod exporters;
+mod files;
+mod headers;
+mod health;
 pub mod ids;
 mod logs;
 mod metrics;
 pub mod ocsf;
 mod outcome;
 mod payload;
+mod proxy;
 mod resource;
+mod road;
 mod sender;
 mod settings;
 mod spans;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod totals;
 mod value;
 mod variables;
@@ -34,10 +42,29 @@ mod worker;
 pub use backoff::Backoff;
 pub use cursor::CursorError;
 pub use exporters::{Exporters, FlushError, Flusher, StartError, TargetStatus};
+pub use files::{FileError, FileProblem, NamedFile};
+pub use proxy::{NoProxy, Proxy, ProxyChoice};
 pub use resource::host_resource;
 pub use sender::SenderError;
 pub use settings::{
     Compression, DEFAULT_TIMEOUT, ExportSettings, MetricsInterval, NoEndpoint, Protocol, STANDARD_TARGET,
     SettingsError, Signal, SignalSettings, TargetSettings,
 };
+pub use tls::{ClientFiles, TlsError, TlsFiles};
 pub(crate) use value::attribute;
+
+/// An error with its causes: "client error (Connect)" alone tells nobody what is wrong.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        // Some errors repeat what their cause says.
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,17 +1,19 @@
 //! Sending one request to one receiver, over gRPC or HTTP.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::write::GzEncoder;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
-use hyper::{Method, Request, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper::header::{
+    CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT,
+};
+use hyper::{Method, Request};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_client::LogsServiceClient;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
@@ -19,145 +21,188 @@ use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use prost::Message;
+use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
+use super::files::{FileError, NamedFile, Stamp};
 use super::outcome::Outcome;
 use super::payload::Payload;
-use super::settings::{Compression, Protocol, SignalSettings};
+use super::proxy::ProxyChoice;
+use super::road::Road;
+use super::settings::{Compression, ExportSettings, Protocol, SignalSettings};
+use super::tls::{TlsError, client_config, no_tls};
+use super::{headers, with_causes};
+use crate::entry::Timestamp;
 
 const AGENT: &str = concat!("OTel-OTLP-Exporter-Bailiwick/", env!("CARGO_PKG_VERSION"));
 
 /// The longest answer that is read: one sentence and a number are expected.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// A receiver's address cannot be used.
+/// A connection that was not used for so long is made anew.
+const IDLE_WITHIN: Duration = Duration::from_secs(60);
+
+/// A receiver cannot be sent to as the settings say.
 #[derive(Debug, thiserror::Error)]
 pub enum SenderError {
-    /// gRPC: the URL, or the certificates.
-    #[error("cannot send to {endpoint}: {source}")]
-    Grpc {
+    /// The file of headers.
+    #[error(transparent)]
+    Headers(#[from] FileError),
+    /// Certificates.
+    #[error("{source} (for {endpoint})")]
+    Tls {
         /// The receiver.
-        endpoint: Uri,
+        endpoint: String,
         /// Why not.
-        source: tonic::transport::Error,
+        source: TlsError,
     },
-    /// HTTP: the host's certificates cannot be read.
-    #[error("cannot send to {endpoint}: the host's certificates cannot be read: {source}")]
-    Certificates {
-        /// The receiver.
-        endpoint: Uri,
-        /// Why not.
-        source: io::Error,
-    },
+}
+
+impl ExportSettings {
+    /// Whether every file that is named can be used, before anything is started.
+    ///
+    /// # Errors
+    /// The first that cannot.
+    pub fn check(&self) -> Result<(), SenderError> {
+        for signal in self.targets.iter().flat_map(|target| &target.signals) {
+            Sender::new(signal)?;
+        }
+        Ok(())
+    }
 }
 
 /// Sends requests of one signal.
 pub(super) struct Sender {
-    way: Way,
-    headers: HeaderMap,
-    timeout: Duration,
-    compression: Compression,
+    settings: SignalSettings,
+    /// The files as they were when they were read.
+    stamps: Vec<Option<Stamp>>,
+    /// What sends. None: it is made anew, with the files as they are then, and with new connections.
+    made: Option<Made>,
 }
 
-enum Way {
-    Grpc(Channel),
-    Http(Client<HttpConnector, Full<Bytes>>, Uri),
-    Https(Client<HttpsConnector<HttpConnector>, Full<Bytes>>, Uri),
+/// What was made of the settings and their files.
+#[derive(Clone)]
+struct Made {
+    client: Client<HttpsConnector<Road>, Body>,
+    headers: HeaderMap,
 }
 
 impl Sender {
-    /// Prepares to send; connects when there is something to send. Called within the runtime.
+    /// Prepares to send; connects when there is something to send.
     pub(super) fn new(settings: &SignalSettings) -> Result<Self, SenderError> {
-        let endpoint = settings.endpoint.clone();
-        let secure = endpoint.scheme_str() == Some("https");
-        let way = match settings.protocol {
-            Protocol::Grpc => Way::Grpc(channel(endpoint, secure, settings.timeout)?),
-            Protocol::HttpProtobuf if secure => {
-                let connector = HttpsConnectorBuilder::new()
-                    .with_native_roots()
-                    .map_err(|source| SenderError::Certificates { endpoint: endpoint.clone(), source })?
-                    .https_only()
-                    .enable_http1()
-                    .build();
-                Way::Https(Client::builder(TokioExecutor::new()).build(connector), endpoint)
-            }
-            Protocol::HttpProtobuf => Way::Http(Client::builder(TokioExecutor::new()).build_http(), endpoint),
-        };
-        Ok(Self {
-            way,
-            headers: settings.headers.clone(),
-            timeout: settings.timeout,
-            compression: settings.compression,
-        })
+        let mut sender = Self { settings: settings.clone(), stamps: Vec::new(), made: None };
+        sender.made()?;
+        Ok(sender)
+    }
+
+    /// Whether a file is another than when it was read: what was refused may pass now.
+    pub(super) fn has_news(&self) -> bool {
+        self.stamps != self.stamps_now()
+    }
+
+    fn stamps_now(&self) -> Vec<Option<Stamp>> {
+        let files = self.settings.headers_file.iter().chain(self.settings.tls.all());
+        files.map(NamedFile::stamp).collect()
+    }
+
+    /// What sends, made anew where a file has changed.
+    fn made(&mut self) -> Result<Made, SenderError> {
+        let stamps = self.stamps_now();
+        if let Some(made) = self.made.as_ref().filter(|_| stamps == self.stamps) {
+            return Ok(made.clone());
+        }
+        // Before the files are read: what changes meanwhile is read again.
+        self.stamps = stamps;
+        let made = make(&self.settings)?;
+        self.made = Some(made.clone());
+        Ok(made)
     }
 
     /// Sends one request and waits for its answer, no longer than the timeout.
-    pub(super) async fn send(&self, payload: &Payload) -> Outcome {
+    pub(super) async fn send(&mut self, payload: &Payload) -> Outcome {
+        let Made { client, headers } = match self.made() {
+            Ok(made) => made,
+            Err(error) => return Outcome::Hold { error: error.to_string() },
+        };
         let sending = async {
-            match &self.way {
-                Way::Grpc(channel) => self.grpc(channel.clone(), payload.clone()).await,
-                Way::Http(client, uri) => self.http(|request| client.request(request), uri, payload).await,
-                Way::Https(client, uri) => self.http(|request| client.request(request), uri, payload).await,
+            match self.settings.protocol {
+                Protocol::Grpc => self.grpc(client, headers, payload.clone()).await,
+                Protocol::HttpProtobuf => self.http(client, headers, payload).await,
             }
         };
-        match tokio::time::timeout(self.timeout, sending).await {
+        match tokio::time::timeout(self.settings.timeout, sending).await {
             Ok(outcome) => outcome,
-            Err(_) => Outcome::Retry { after: None, error: format!("no answer within {:?}", self.timeout) },
+            Err(_) => {
+                // The connection may be one that nobody is at the other end of any more.
+                self.made = None;
+                Outcome::Retry { after: None, error: format!("no answer within {:?}", self.settings.timeout) }
+            }
         }
     }
 
-    async fn grpc(&self, channel: Channel, payload: Payload) -> Outcome {
-        let compressed = match self.compression {
+    async fn grpc(&self, client: Client<HttpsConnector<Road>, Body>, headers: HeaderMap, payload: Payload) -> Outcome {
+        let compressed = match self.settings.compression {
             Compression::None => None,
             Compression::Gzip => Some(CompressionEncoding::Gzip),
             Compression::Zstd => Some(CompressionEncoding::Zstd),
         };
+        let origin = self.settings.endpoint.clone();
         let answer = match payload {
             Payload::Logs(request) => {
-                let client = LogsServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
+                let client = LogsServiceClient::with_origin(client, origin).max_decoding_message_size(MAX_ANSWER_BYTES);
                 let mut client = compressed.into_iter().fold(client, LogsServiceClient::send_compressed);
-                client.export(self.request(request)).await.map(|answer| rejected_logs(&answer.into_inner()))
+                client
+                    .export(self.grpc_request(headers, request))
+                    .await
+                    .map(|answer| rejected_logs(&answer.into_inner()))
             }
             Payload::Traces(request) => {
-                let client = TraceServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
+                let client =
+                    TraceServiceClient::with_origin(client, origin).max_decoding_message_size(MAX_ANSWER_BYTES);
                 let mut client = compressed.into_iter().fold(client, TraceServiceClient::send_compressed);
-                client.export(self.request(request)).await.map(|answer| rejected_spans(&answer.into_inner()))
+                client
+                    .export(self.grpc_request(headers, request))
+                    .await
+                    .map(|answer| rejected_spans(&answer.into_inner()))
             }
             Payload::Metrics(request) => {
-                let client = MetricsServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
+                let client =
+                    MetricsServiceClient::with_origin(client, origin).max_decoding_message_size(MAX_ANSWER_BYTES);
                 let mut client = compressed.into_iter().fold(client, MetricsServiceClient::send_compressed);
-                client.export(self.request(request)).await.map(|answer| rejected_points(&answer.into_inner()))
+                client
+                    .export(self.grpc_request(headers, request))
+                    .await
+                    .map(|answer| rejected_points(&answer.into_inner()))
             }
         };
         answer.unwrap_or_else(|status| Outcome::of_status(&status))
     }
 
-    fn request<T>(&self, message: T) -> tonic::Request<T> {
+    fn grpc_request<T>(&self, mut headers: HeaderMap, message: T) -> tonic::Request<T> {
         let mut request = tonic::Request::new(message);
-        *request.metadata_mut() = MetadataMap::from_headers(self.headers.clone());
-        request.set_timeout(self.timeout);
+        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        *request.metadata_mut() = MetadataMap::from_headers(headers);
+        request.set_timeout(self.settings.timeout);
         request
     }
 
-    async fn http<F, E>(&self, call: impl FnOnce(Request<Full<Bytes>>) -> F, uri: &Uri, payload: &Payload) -> Outcome
-    where
-        F: Future<Output = Result<hyper::Response<hyper::body::Incoming>, E>>,
-        E: std::error::Error,
-    {
-        let request = match self.http_request(uri, payload) {
+    async fn http(&self, client: Client<HttpsConnector<Road>, Body>, headers: HeaderMap, payload: &Payload) -> Outcome {
+        let request = match self.http_request(headers, payload) {
             Ok(request) => request,
             Err(error) => return Outcome::Hold { error },
         };
-        let response = match call(request).await {
+        let response = match client.request(request).await {
             Ok(response) => response,
             Err(error) => return Outcome::Retry { after: None, error: with_causes(&error) },
         };
         let status = response.status();
         if !status.is_success() {
-            let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-            return Outcome::of_http(status, after);
+            let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+            // What it says is for people: where it cannot be read, the status is all there is.
+            let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+            let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+            return Outcome::of_http(status, after.as_deref(), &body, Timestamp::now());
         }
         match Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await {
             Ok(body) => accepted(payload, &body.to_bytes()),
@@ -166,31 +211,50 @@ impl Sender {
         }
     }
 
-    fn http_request(&self, uri: &Uri, payload: &Payload) -> Result<Request<Full<Bytes>>, String> {
+    fn http_request(&self, headers: HeaderMap, payload: &Payload) -> Result<Request<Body>, String> {
         let mut body = payload.encode();
-        let mut request = Request::builder().method(Method::POST).uri(uri);
-        if let Some(headers) = request.headers_mut() {
-            headers.extend(self.headers.clone());
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-            headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-            if let Some((encoding, compressed)) = compressed(self.compression, &body) {
+        let mut request = Request::builder().method(Method::POST).uri(self.settings.endpoint.clone());
+        if let Some(all) = request.headers_mut() {
+            all.extend(headers);
+            all.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+            all.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+            if let Some((encoding, compressed)) = compressed(self.settings.compression, &body) {
                 body = compressed.map_err(|error| format!("the request cannot be compressed: {error}"))?;
-                headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
+                all.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
             }
         }
-        request.body(Full::from(body)).map_err(|error| format!("the request cannot be made: {error}"))
+        let body = Body::new(Full::<Bytes>::from(body));
+        request.body(body).map_err(|error| format!("the request cannot be made: {error}"))
     }
 }
 
-fn channel(endpoint: Uri, secure: bool, timeout: Duration) -> Result<Channel, SenderError> {
-    let prepare = || -> Result<Channel, tonic::transport::Error> {
-        let mut prepared = Endpoint::from(endpoint.clone()).connect_timeout(timeout).user_agent(AGENT)?;
-        if secure {
-            prepared = prepared.tls_config(ClientTlsConfig::new().with_native_roots())?;
-        }
-        Ok(prepared.connect_lazy())
+/// Reads the files, and makes what sends by them.
+fn make(settings: &SignalSettings) -> Result<Made, SenderError> {
+    let (grpc, secure) = (settings.protocol == Protocol::Grpc, settings.is_secure());
+    let mut headers = settings.headers.clone();
+    if let Some(file) = &settings.headers_file {
+        headers.extend(headers::of_file(file)?);
+    }
+    let tls = if secure { client_config(&settings.tls) } else { no_tls() };
+    let mut tls = tls.map_err(|source| SenderError::Tls { endpoint: settings.shown_endpoint(), source })?;
+    if grpc {
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+    }
+    let proxy = match &settings.proxy {
+        ProxyChoice::Through(proxy) => Some(proxy.clone()),
+        ProxyChoice::ByVariables | ProxyChoice::Direct => None,
     };
-    prepare().map_err(|source| SenderError::Grpc { endpoint: endpoint.clone(), source })
+    let tunnel = grpc || secure;
+    if let Some(authorization) = proxy.as_ref().filter(|_| !tunnel).and_then(|proxy| proxy.authorization.clone()) {
+        headers.insert(PROXY_AUTHORIZATION, authorization);
+    }
+    let road = Road::new(proxy, tunnel, settings.timeout);
+    let client = Client::builder(TokioExecutor::new())
+        .http2_only(grpc)
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_WITHIN)
+        .build(HttpsConnector::from((road, Arc::new(tls))));
+    Ok(Made { client, headers })
 }
 
 /// The body compressed, with the name that HTTP has for how.
@@ -206,18 +270,6 @@ fn gzipped(body: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), flate2::Compression::fast());
     encoder.write_all(body)?;
     encoder.finish()
-}
-
-/// The whole chain: "client error (Connect)" alone tells nobody what is wrong.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn accepted(payload: &Payload, body: &[u8]) -> Outcome {

@@ -7,7 +7,10 @@ use hyper::Uri;
 use hyper::header::HeaderMap;
 
 use super::backoff::Backoff;
+use super::files::NamedFile;
 use super::ocsf::OcsfSettings;
+use super::proxy::ProxyChoice;
+use super::tls::TlsFiles;
 
 /// The target that `[export]` and the `OTEL_EXPORTER_OTLP_*` variables describe. No other may have this name.
 pub const STANDARD_TARGET: &str = "otlp";
@@ -52,16 +55,26 @@ impl Signal {
     }
 }
 
-/// A text is no URL of a receiver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoEndpoint;
+/// A text is no URL of a receiver. It is not shown: there may be a login in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoEndpoint {
+    /// It is no URL, or one of another kind.
+    #[error("is no URL such as http://127.0.0.1:4318")]
+    NoUrl,
+    /// It has a login.
+    #[error("has a login in it, which would not be sent: put an `authorization` header into a file of headers")]
+    Login,
+}
 
 /// Reads a URL that is used as it is.
 pub(super) fn parse_endpoint(url: &str) -> Result<Uri, NoEndpoint> {
-    let uri: Uri = url.parse().map_err(|_| NoEndpoint)?;
+    let uri: Uri = url.parse().map_err(|_| NoEndpoint::NoUrl)?;
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(NoEndpoint::Login);
+    }
     match uri.scheme_str() {
         Some("http" | "https") if uri.host().is_some_and(|host| !host.is_empty()) => Ok(uri),
-        Some(_) | None => Err(NoEndpoint),
+        Some(_) | None => Err(NoEndpoint::NoUrl),
     }
 }
 
@@ -123,10 +136,28 @@ pub struct SignalSettings {
     pub protocol: Protocol,
     /// Sent with every request; often secret.
     pub headers: HeaderMap,
+    /// The same from a file, which is read again when it changes; they come before the others.
+    pub headers_file: Option<NamedFile>,
     /// How long a request may take.
     pub timeout: Duration,
     /// Whether it is compressed.
     pub compression: Compression,
+    /// The files of certificates.
+    pub tls: TlsFiles,
+    /// The proxy on the way.
+    pub proxy: ProxyChoice,
+}
+
+impl SignalSettings {
+    /// The URL as people are shown it: without a query, which may hold a key.
+    pub fn shown_endpoint(&self) -> String {
+        self.endpoint.to_string().split('?').next().unwrap_or_default().to_owned()
+    }
+
+    /// Whether the receiver is reached over TLS.
+    pub fn is_secure(&self) -> bool {
+        self.endpoint.scheme_str() == Some("https")
+    }
 }
 
 impl fmt::Debug for SignalSettings {
@@ -134,11 +165,14 @@ impl fmt::Debug for SignalSettings {
         let names: Vec<_> = self.headers.keys().collect();
         f.debug_struct("SignalSettings")
             .field("signal", &self.signal)
-            .field("endpoint", &self.endpoint)
+            .field("endpoint", &self.shown_endpoint())
             .field("protocol", &self.protocol)
             .field("headers", &names)
             .field("timeout", &self.timeout)
+            .field("headers_file", &self.headers_file)
             .field("compression", &self.compression)
+            .field("tls", &self.tls)
+            .field("proxy", &self.proxy)
             .finish()
     }
 }

@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use hyper::Uri;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::HeaderMap;
 
 use super::backoff::Backoff;
+use super::files::NamedFile;
+use super::headers;
+use super::proxy::{self, ProxyChoice};
 use super::settings::{
     Compression, DEFAULT_TIMEOUT, ExportSettings, MetricsInterval, Protocol, STANDARD_TARGET, SettingsError, Signal,
     SignalSettings, TargetSettings, parse_endpoint,
 };
+use super::tls::{ClientFiles, TlsFiles};
 
 fn variable(signal: Signal, what: &str) -> String {
     format!("OTEL_EXPORTER_OTLP_{}_{what}", signal.as_str().to_ascii_uppercase())
@@ -34,6 +38,12 @@ impl ExportSettings {
             settings.targets.push(TargetSettings { name, signals, backoff: Backoff::default() });
         }
         settings.targets.extend(configured.iter().cloned());
+        for signal in settings.targets.iter_mut().flat_map(|target| &mut target.signals) {
+            if signal.proxy == ProxyChoice::ByVariables {
+                let chosen = proxy::by_variables(&signal.endpoint, variables.lookup)?;
+                signal.proxy = chosen.map_or(ProxyChoice::Direct, ProxyChoice::Through);
+            }
+        }
         if settings.targets.is_empty() {
             return Ok(settings);
         }
@@ -69,9 +79,26 @@ impl Variables<'_> {
         };
         let headers = match self.get(signal, "HEADERS") {
             None => HeaderMap::new(),
-            Some((variable, value)) => headers(&variable, &value)?,
+            Some((variable, value)) => headers::of_list(&value).map_err(|(number, wrong)| SettingsError {
+                place: variable,
+                problem: format!("header {number} of the list {wrong}"),
+            })?,
         };
-        Ok(Some(SignalSettings { signal, endpoint, protocol, headers, timeout, compression }))
+        let tls = self.tls(signal)?;
+        let proxy = ProxyChoice::ByVariables;
+        let headers_file = None;
+        Ok(Some(SignalSettings { signal, endpoint, protocol, headers, headers_file, timeout, compression, tls, proxy }))
+    }
+
+    fn tls(&self, signal: Signal) -> Result<TlsFiles, SettingsError> {
+        let file = |what| self.get(signal, what).map(|(named_by, path)| NamedFile { path: path.into(), named_by });
+        let client = match (file("CLIENT_CERTIFICATE"), file("CLIENT_KEY")) {
+            (Some(certificate), Some(key)) => Some(ClientFiles { certificate, key }),
+            (None, None) => None,
+            (Some(one), None) => return Err(bad(one.named_by, alone("CLIENT_KEY"))),
+            (None, Some(one)) => return Err(bad(one.named_by, alone("CLIENT_CERTIFICATE"))),
+        };
+        Ok(TlsFiles { ca: file("CERTIFICATE"), client })
     }
 
     /// One of several words.
@@ -102,23 +129,15 @@ impl Variables<'_> {
         let Some((name, value)) = self.get(signal, "ENDPOINT") else { return Ok(None) };
         let own = name == variable(signal, "ENDPOINT");
         let endpoint = if own { parse_endpoint(&value) } else { signal.endpoint(&value, protocol) };
-        endpoint.map(Some).map_err(|_| bad(name, format!("'{value}' is no URL such as http://127.0.0.1:4318")))
+        endpoint.map(Some).map_err(|error| bad(name, format!("the value {error}")))
     }
 
     fn milliseconds(&self, variable: &str) -> Result<Option<Duration>, SettingsError> {
         (self.lookup)(variable).map(|value| milliseconds(variable.to_owned(), value.trim())).transpose()
     }
 
-    /// Passing over what would change whom we trust, or what the numbers mean, would be worse than stopping.
+    /// Passing over what would change what the numbers mean would be worse than stopping.
     fn refuse_unsupported(&self) -> Result<(), SettingsError> {
-        for what in ["CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE"] {
-            let found = Signal::ALL.into_iter().find_map(|signal| self.get(signal, what));
-            if let Some((variable, _)) = found {
-                let remedy =
-                    "is not supported: certificates are checked against the host's store; add the authority there";
-                return Err(bad(variable, remedy.to_owned()));
-            }
-        }
         let variable = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
         match (self.lookup)(variable).as_deref().map(|value| value.trim().to_ascii_lowercase()).as_deref() {
             None | Some("cumulative") => Ok(()),
@@ -127,6 +146,10 @@ impl Variables<'_> {
             }
         }
     }
+}
+
+fn alone(other: &str) -> String {
+    format!("is set without OTEL_EXPORTER_OTLP_{other}: set both, or neither")
 }
 
 fn bad(variable: String, problem: String) -> SettingsError {
@@ -138,40 +161,6 @@ fn milliseconds(variable: String, value: &str) -> Result<Duration, SettingsError
         Ok(milliseconds) if milliseconds > 0 => Ok(Duration::from_millis(milliseconds)),
         Ok(_) | Err(_) => Err(bad(variable, format!("'{value}' is no number of milliseconds above 0"))),
     }
-}
-
-/// `name=value,name=value`, values percent-encoded.
-fn headers(variable: &str, list: &str) -> Result<HeaderMap, SettingsError> {
-    let mut headers = HeaderMap::new();
-    for (index, item) in list.split(',').map(str::trim).filter(|item| !item.is_empty()).enumerate() {
-        let number = index + 1;
-        let problem = |what: &str| bad(variable.to_owned(), format!("header {number} of the list {what}"));
-        let (name, value) = item.split_once('=').ok_or_else(|| problem("is not of the form name=value"))?;
-        let name: HeaderName = name.trim().parse().map_err(|_| problem("has no valid name"))?;
-        let value = percent_decoded(value.trim()).ok_or_else(|| problem("is not percent-encoded correctly"))?;
-        let mut value = HeaderValue::from_bytes(&value).map_err(|_| problem("has a value that no header may have"))?;
-        if value.to_str().is_err() {
-            return Err(problem("has a value that is not ASCII"));
-        }
-        value.set_sensitive(true);
-        headers.append(name, value);
-    }
-    Ok(headers)
-}
-
-fn percent_decoded(text: &str) -> Option<Vec<u8>> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            decoded.push(byte);
-            continue;
-        }
-        let digits = [bytes.next()?, bytes.next()?].map(char::from);
-        let value = digits[0].to_digit(16)? * 16 + digits[1].to_digit(16)?;
-        decoded.push(u8::try_from(value).ok()?);
-    }
-    Some(decoded)
 }
 
 #[cfg(test)]
@@ -254,13 +243,15 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "use 'grpc' or 'http/protobuf'"),
             ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "collector:4318", "is no URL such as"),
             ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "ftp://c", "is no URL such as"),
+            ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://u:hunter2@c", "has a login in it"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s", "no number of milliseconds"),
             ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "0", "no number of milliseconds"),
             ("OTEL_EXPORTER_OTLP_COMPRESSION", "lz4", "use 'none', 'gzip' or 'zstd'"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "a=1,hunter2", "header 2 of the list is not of the form name=value"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "a b=hunter2", "header 1 of the list has no valid name"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "a=%hunter2", "not percent-encoded"),
-            ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem", "host's store"),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/k.pem", "is set without OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"),
+            ("OTEL_EXPORTER_OTLP_LOGS_CLIENT_CERTIFICATE", "/c.pem", "is set without OTEL_EXPORTER_OTLP_CLIENT_KEY"),
             ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta", "'cumulative'"),
             ("OTEL_LOGS_EXPORTER", "console", "use 'otlp' or 'none'"),
             ("OTEL_METRIC_EXPORT_INTERVAL", "x", "no number of milliseconds"),

@@ -11,19 +11,18 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::backoff::Backoff;
 use super::cursor::{CursorFile, Saved};
+use super::dead_letters::DeadLetters;
+use super::delivery::{Delivered, FEWEST_SUSPECTS, Sent};
 use super::metrics;
-use super::outcome::Outcome;
-use super::payload::{Origin, Payload};
+use super::payload::Origin;
 use super::sender::Sender;
 use super::settings::Signal;
 use crate::entry::{Entry, Timestamp};
 use crate::metrics::Registry;
-use crate::trail::{Identity, Position, TrailError, TrailReader};
+use crate::trail::{Cursor, Identity, Position, TrailError, TrailReader};
 
-/// Receivers take 4 MiB by default, and some that are meant for tests 1 MiB: less than that reaches all of them.
-const MAX_REQUEST_BYTES: usize = 1000 * 1024;
 /// Records in a request.
-const MAX_RECORDS: usize = 512;
+pub(super) const MAX_RECORDS: usize = 512;
 /// Bytes of the trail read for a request: as OTLP, entries grow by less than twice.
 const MAX_READ_BYTES: usize = 1024 * 1024;
 /// A cursor is kept at most this often: what was sent since is sent again after a crash, and is the same.
@@ -33,9 +32,31 @@ pub(super) const KEEP_EVERY: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
     pub(super) acknowledged: u64,
+    /// Records that the receiver refused for good, since the trail was made.
     pub(super) rejected: u64,
+    /// Those of them that a dead letter tells of.
+    pub(super) dead_lettered: u64,
+    /// What happened since the daemon started.
+    pub(super) counts: Counts,
+    /// When the receiver last accepted something.
+    pub(super) last_success: Option<Timestamp>,
+    /// The time of the first entry that is on its way and not acknowledged.
+    pub(super) oldest: Option<Timestamp>,
     /// Why it does not go on, while it does not.
     pub(super) error: Option<String>,
+}
+
+/// What happened to a signal since the daemon started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Records that the receiver accepted.
+    pub(super) sent: u64,
+    /// Requests that were tried again.
+    pub(super) retried: u64,
+    /// Records that the receiver refused for good.
+    pub(super) rejected: u64,
+    /// Those of them that a dead letter tells of.
+    pub(super) dead_lettered: u64,
 }
 
 /// What a worker is given.
@@ -56,22 +77,18 @@ pub(super) struct Worker {
     pub(super) wanted: watch::Receiver<u64>,
     pub(super) stop: watch::Receiver<bool>,
     pub(super) progress: watch::Sender<Progress>,
+    pub(super) dead_letters: DeadLetters,
     pub(super) file: CursorFile,
     pub(super) saved: Saved,
 }
 
-enum Sent {
-    Done,
-    /// Less of it may pass.
-    TooLarge,
-    Stopped,
-}
-
-struct Running {
-    worker: Worker,
+pub(super) struct Running {
+    pub(super) worker: Worker,
     /// Records in a request: less after one was too large for the receiver, then slowly more again.
-    most: usize,
-    reader: Option<TrailReader>,
+    pub(super) most: usize,
+    /// How many records may be refused one after the other before it is the receiver that is wrong.
+    pub(super) most_suspects: usize,
+    pub(super) reader: Option<TrailReader>,
     kept: Saved,
     kept_at: Instant,
 }
@@ -81,6 +98,7 @@ impl Worker {
     pub(super) async fn run(self) {
         let mut running = Running {
             most: MAX_RECORDS,
+            most_suspects: FEWEST_SUSPECTS,
             reader: None,
             kept: self.saved.clone(),
             kept_at: Instant::now(),
@@ -106,10 +124,15 @@ impl Running {
                 self.idle().await;
                 continue;
             }
-            if let Sent::Stopped = self.deliver(&entries).await {
-                return;
+            match self.deliver(&entries).await {
+                Delivered::All => self.acknowledged(),
+                Delivered::Before(seq) => {
+                    self.acknowledged_before(seq);
+                    self.keep().await;
+                    self.pause(self.worker.backoff.long_wait()).await;
+                }
+                Delivered::Stopped => return,
             }
-            self.acknowledged();
             if self.kept_at.elapsed() >= KEEP_EVERY {
                 self.keep().await;
             }
@@ -143,11 +166,9 @@ impl Running {
             let totals = self.worker.saved.totals.clone().unwrap_or_default();
             let mut metrics = metrics::metrics(&totals, self.worker.identity.created, Timestamp::now());
             metrics.extend(self.worker.own.metrics());
-            if !metrics.is_empty() {
-                let payload = self.worker.origin.metrics(metrics);
-                if let Sent::Stopped = self.send(&payload, false).await {
-                    return;
-                }
+            let payload = self.worker.origin.metrics(metrics);
+            if let Sent::Stopped = self.send(&payload, &[]).await {
+                return;
             }
             self.acknowledged();
             self.keep().await;
@@ -172,6 +193,7 @@ impl Running {
             if entries.is_empty() {
                 break;
             }
+            self.on_its_way(&entries);
             for entry in &entries {
                 totals.add(entry);
             }
@@ -233,94 +255,23 @@ impl Running {
         }
     }
 
-    /// Sends entries, in as many requests as it takes.
-    async fn deliver(&mut self, entries: &[Entry]) -> Sent {
-        let mut rest = entries;
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(rest.len().min(self.most));
-            let payload = match self.worker.signal {
-                Signal::Logs => Some(self.worker.origin.logs(now)),
-                Signal::Traces => self.worker.origin.traces(now),
-                Signal::Metrics => None,
-            };
-            let Some(payload) = payload else {
-                rest = later;
-                continue;
-            };
-            let divisible = now.len() > 1;
-            if divisible && payload.encoded_len() > MAX_REQUEST_BYTES {
-                self.most = now.len() / 2;
-                continue;
-            }
-            match self.send(&payload, divisible).await {
-                Sent::Done => {
-                    rest = later;
-                    self.most = (self.most + MAX_RECORDS / 32).min(MAX_RECORDS);
-                }
-                Sent::TooLarge => self.most = now.len() / 2,
-                Sent::Stopped => return Sent::Stopped,
-            }
-        }
-        Sent::Done
-    }
-
-    /// Sends one request until it is accepted.
-    async fn send(&mut self, payload: &Payload, divisible: bool) -> Sent {
-        let mut failures = 0u32;
-        while !*self.worker.stop.borrow() {
-            let (wait, error) = match self.worker.sender.send(payload).await {
-                Outcome::Accepted { rejected, message } => {
-                    self.accepted(rejected, &message);
-                    return Sent::Done;
-                }
-                Outcome::TooLarge { .. } if divisible => return Sent::TooLarge,
-                Outcome::Retry { after, error } => {
-                    failures = failures.saturating_add(1);
-                    (self.worker.backoff.wait(failures).max(after.unwrap_or_default()), error)
-                }
-                Outcome::TooLarge { error } | Outcome::Hold { error } => (self.worker.backoff.long_wait(), error),
-            };
-            self.failed(error);
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = stopped(self.worker.stop.clone()) => {}
-            }
-        }
-        Sent::Stopped
-    }
-
-    fn accepted(&mut self, rejected: u64, message: &str) {
-        let (to, signal) = (self.worker.target.as_str(), self.worker.signal.as_str());
-        if rejected > 0 {
-            tracing::warn!(to, signal, rejected, message, "the receiver refused some records for good");
-            self.worker.saved.rejected = self.worker.saved.rejected.saturating_add(rejected);
-        } else if !message.is_empty() {
-            tracing::info!(to, signal, message, "the receiver accepted all, and says");
-        }
-        let recovered = self.worker.progress.borrow().error.is_some();
-        if recovered {
-            tracing::info!(to, signal, "the export goes on");
-            self.worker.progress.send_modify(|progress| progress.error = None);
-        }
-    }
-
-    /// Says why it does not go on: once, not at every try.
-    fn failed(&self, error: String) {
-        if self.worker.progress.borrow().error.as_ref() != Some(&error) {
-            let (to, signal) = (self.worker.target.as_str(), self.worker.signal.as_str());
-            tracing::warn!(to, signal, error, "the export waits; the trail keeps what is to be sent");
-            self.worker.progress.send_modify(|progress| progress.error = Some(error));
-        }
-    }
-
     fn acknowledged(&mut self) {
         let cursor = self.reader.as_ref().map_or(self.worker.saved.cursor, TrailReader::cursor);
         self.worker.saved.cursor = cursor;
-        let rejected = self.worker.saved.rejected;
         self.worker.progress.send_modify(|progress| {
             progress.acknowledged = cursor.seq;
-            progress.rejected = rejected;
+            progress.oldest = None;
         });
+    }
+
+    /// Of what was read, only the entries before this one are acknowledged: it is read again from there on.
+    fn acknowledged_before(&mut self, seq: u64) {
+        self.reader = None;
+        let last = seq.saturating_sub(1);
+        if last > self.worker.saved.cursor.seq {
+            self.worker.saved.cursor = Cursor { seq: last, ..self.worker.saved.cursor };
+            self.worker.progress.send_modify(|progress| progress.acknowledged = last);
+        }
     }
 
     /// Keeps the cursor. A disk that is full now is tried again: until then, a crash means sending again.

@@ -81,6 +81,27 @@ instruments! {
     /// Configurations read again.
     CONFIG_RELOADS = Counter "bailiwick.config.reloads" "{reload}" ["bailiwick.outcome"]
         "Configurations that were read again, and whether they came into force (ok) or not (failed)";
+    /// Accepted.
+    EXPORT_SENT = Counter "bailiwick.export.sent" "{record}" ["bailiwick.target", "bailiwick.signal"]
+        "Records that a receiver accepted";
+    /// Tried again.
+    EXPORT_RETRIED = Counter "bailiwick.export.retried" "{request}" ["bailiwick.target", "bailiwick.signal"]
+        "Requests that were tried again";
+    /// Refused for good.
+    EXPORT_REJECTED = Counter "bailiwick.export.rejected" "{record}" ["bailiwick.target", "bailiwick.signal"]
+        "Records that a receiver refused for good";
+    /// Among the dead letters.
+    EXPORT_DEAD_LETTERED = Counter "bailiwick.export.dead_lettered" "{record}" ["bailiwick.target", "bailiwick.signal"]
+        "Records refused for good that a dead letter tells of";
+    /// Still to be acknowledged.
+    EXPORT_QUEUE_SIZE = Gauge "bailiwick.export.queue.size" "{entry}" ["bailiwick.target", "bailiwick.signal"]
+        "Entries that a receiver has not acknowledged yet";
+    /// Of the oldest.
+    EXPORT_QUEUE_AGE = Gauge "bailiwick.export.queue.age" "s" ["bailiwick.target", "bailiwick.signal"]
+        "How long ago the oldest of them happened";
+    /// Last accepted.
+    EXPORT_LAST_SUCCESS = Gauge "bailiwick.export.last_success" "s" ["bailiwick.target", "bailiwick.signal"]
+        "When a receiver last accepted something since the start, in seconds after 1970";
 }
 
 #[cfg(test)]

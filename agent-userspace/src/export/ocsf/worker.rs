@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::event::{Device, event};
 use super::file::EventFile;
-use crate::entry::Entry;
+use crate::entry::{Entry, Timestamp};
 use crate::export::backoff::Backoff;
 use crate::export::cursor::{CursorFile, Saved};
 use crate::export::worker::{KEEP_EVERY, Progress, read_batch, stopped};
@@ -153,6 +153,11 @@ fn tell(progress: &watch::Sender<Progress>, seq: u64, error: Option<&String>) {
         (Some(_) | None, _) => {}
     }
     progress.send_modify(|progress| {
+        let written = seq.saturating_sub(progress.acknowledged);
+        if written > 0 {
+            progress.counts.sent = progress.counts.sent.saturating_add(written);
+            progress.last_success = Some(Timestamp::now());
+        }
         progress.acknowledged = seq;
         progress.error = error.cloned();
     });

@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use tonic::Code;
 
 use self::receiver::{Answer, Receiver, text};
-use super::{Backoff, ExportSettings, Exporters, Signal, host_resource, ids};
+use super::{Backoff, ExportSettings, Exporters, NamedFile, Signal, host_resource, ids};
 use crate::entry::{Delegator, Draft, Gap, Principal, ProcessRef, SessionId, Timestamp, Verdict};
 use crate::metrics::Registry;
 use crate::trail::{Trail, TrailOptions};
@@ -306,7 +306,7 @@ async fn a_signal_that_is_refused_holds_up_no_other_and_loses_nothing() {
     let (address, _serving) = receiver.serve_grpc(ANYWHERE).await;
     let mut trail = open(state.path());
     receiver.answer("logs", [Code::Unauthenticated; 3].map(Answer::Grpc));
-    receiver.answer("logs", [Code::Unavailable, Code::InvalidArgument, Code::Unimplemented].map(Answer::Grpc));
+    receiver.answer("logs", [Code::Unavailable, Code::Internal, Code::Unimplemented].map(Answer::Grpc));
     receiver.answer("logs", vec![Answer::Grpc(Code::PermissionDenied); 20]);
     let exporters = start(state.path(), &trail, &settings(address, "grpc", &[]));
     let uids = append(&mut trail, story(100));
@@ -357,19 +357,159 @@ async fn an_export_that_is_broken_off_is_taken_up_again_and_loses_nothing() {
     assert_eq!(receiver.sum("bailiwick.entries", &[]), 20_008);
 }
 
+fn dead_letters(state: &Path, file: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(state.join("dead-letters").join(file)).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_receiver_refuses_for_good_is_counted() {
+async fn what_a_partial_success_leaves_out_is_counted_and_a_dead_letter() {
     let (state, receiver) = (TempDir::new().unwrap(), Receiver::default());
     let (address, _serving) = receiver.serve_http(ANYWHERE).await;
     let mut trail = open(state.path());
     receiver.answer("logs", [Answer::Http(503), Answer::Partly(2)]);
     let exporters = start(state.path(), &trail, &settings(address, "http/protobuf", &[]));
-    append(&mut trail, story(10));
+    let uids = append(&mut trail, story(10));
     exporters.flush(trail.last_seq(), LONG).await.unwrap();
-    assert_eq!(exporters.status().iter().map(|status| status.rejected).collect::<Vec<_>>(), [2, 0, 0]);
+    let refused = |exporters: &Exporters| -> Vec<_> {
+        exporters.status().iter().map(|status| (status.rejected, status.dead_lettered)).collect()
+    };
+    assert_eq!(refused(&exporters), [(2, 2), (0, 0), (0, 0)]);
+    let counts = exporters.status();
+    assert_eq!((counts[0].sent, counts[0].retried, counts[1].sent, counts[1].retried), (16, 1, 3, 0));
+    let letters = dead_letters(state.path(), "otlp.logs.jsonl");
+    let [letter] = letters.as_slice() else { panic!("one letter: {letters:?}") };
+    assert_eq!(
+        (&letter["target"], &letter["signal"], &letter["rejected"]),
+        (&json!("otlp"), &json!("logs"), &json!(2))
+    );
+    assert_eq!(letter["why"], "two of them are bad");
+    let among: BTreeSet<String> = serde_json::from_value(letter["uids"].clone()).unwrap();
+    assert_eq!(among, uids, "which of them OTLP does not say");
     exporters.stop(LONG).await;
     let exporters = start(state.path(), &trail, &settings(address, "http/protobuf", &[]));
-    assert_eq!(exporters.status()[0].rejected, 2, "the count is kept");
+    assert_eq!(refused(&exporters)[0], (2, 2), "the counts are kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_refused_for_good_is_a_dead_letter_and_holds_nothing_up() {
+    for (protocol, refusal) in [
+        ("grpc", Answer::Grpc(Code::InvalidArgument)),
+        ("grpc", Answer::Grpc(Code::Internal)),
+        ("http/protobuf", Answer::Http(400)),
+        ("http/protobuf", Answer::Http(500)),
+    ] {
+        let (state, receiver) = (TempDir::new().unwrap(), Receiver::default());
+        let (address, _serving) = match protocol {
+            "grpc" => receiver.serve_grpc(ANYWHERE).await,
+            _ => receiver.serve_http(ANYWHERE).await,
+        };
+        receiver.kept().poison = Some(("/srv/77".to_owned(), refusal));
+        let mut trail = open(state.path());
+        let exporters = start(state.path(), &trail, &settings(address, protocol, &[]));
+        let mut uids = append(&mut trail, story(300));
+        exporters.flush(trail.last_seq(), LONG).await.unwrap();
+        let letters = dead_letters(state.path(), "otlp.logs.jsonl");
+        let [letter] = letters.as_slice() else { panic!("one letter: {letters:?}") };
+        assert_eq!(letter["entry"]["attributes"]["file.path"], "/srv/77", "{refusal:?}");
+        assert_eq!(letter["uids"], json!([letter["entry"]["uid"]]));
+        assert!(uids.remove(letter["entry"]["uid"].as_str().unwrap()));
+        assert_eq!(receiver.uids(), uids);
+        assert_eq!(receiver.kept().logs.len(), uids.len(), "nothing came twice");
+        let status = exporters.status().remove(0);
+        assert_eq!((status.rejected, status.dead_lettered, status.sent, status.error), (1, 1, 307, None));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_refuses_everything_empties_no_trail_into_dead_letters() {
+    let (state, receiver) = (TempDir::new().unwrap(), Receiver::default());
+    let (address, _serving) = receiver.serve_grpc(ANYWHERE).await;
+    receiver.answer("logs", vec![Answer::Grpc(Code::InvalidArgument); 100_000]);
+    let mut trail = open(state.path());
+    let exporters = start(state.path(), &trail, &settings(address, "grpc", &[]));
+    let uids = append(&mut trail, story(100));
+    let error = exporters.flush(trail.last_seq(), Duration::from_secs(2)).await.unwrap_err();
+    assert_eq!((error.signal, error.acknowledged), ("logs", 0));
+    assert!(error.error.unwrap().starts_with("refused, and nothing after it was accepted: InvalidArgument"));
+    assert_eq!(dead_letters(state.path(), "otlp.logs.jsonl"), Vec::<Value>::new());
+    receiver.kept().answers.clear();
+    exporters.flush(trail.last_seq(), LONG).await.unwrap();
+    all_arrived(&receiver, &uids, 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_record_that_is_refused_waits_for_one_that_is_accepted() {
+    let (state, receiver) = (TempDir::new().unwrap(), Receiver::default());
+    let (address, _serving) = receiver.serve_grpc(ANYWHERE).await;
+    let mut trail = open(state.path());
+    let exporters = start(state.path(), &trail, &settings(address, "grpc", &[]));
+    append(&mut trail, (0..5).map(opened).collect());
+    exporters.flush(5, LONG).await.unwrap();
+    receiver.kept().poison = Some(("/srv/5".to_owned(), Answer::Grpc(Code::InvalidArgument)));
+    append(&mut trail, vec![opened(5)]);
+    assert_eq!(exporters.flush(6, Duration::from_millis(300)).await.unwrap_err().acknowledged, 5);
+    assert_eq!(dead_letters(state.path(), "otlp.logs.jsonl").len(), 0);
+    append(&mut trail, vec![opened(6)]);
+    exporters.flush(7, LONG).await.unwrap();
+    assert_eq!(dead_letters(state.path(), "otlp.logs.jsonl").len(), 1);
+    assert_eq!(receiver.kept().logs.len(), 6, "nothing came twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_put_right_in_its_file_is_used_without_a_restart() {
+    let (state, receiver) = (TempDir::new().unwrap(), Receiver::default());
+    let (address, _serving) = receiver.serve_grpc(ANYWHERE).await;
+    receiver.kept().token = Some("Bearer second".to_owned());
+    let path = state.path().join("headers");
+    std::fs::write(&path, "authorization: Bearer first\n").unwrap();
+    let mut all = settings(address, "grpc", &[]);
+    all.targets[0].backoff = Backoff { first: LONG, longest: LONG };
+    for signal in &mut all.targets[0].signals {
+        signal.headers_file = Some(NamedFile { path: path.clone(), named_by: "bailiwick.toml:4:16".to_owned() });
+    }
+    let mut trail = open(state.path());
+    let exporters = start(state.path(), &trail, &all);
+    let uids = append(&mut trail, story(20));
+    let error = exporters.flush(trail.last_seq(), Duration::from_millis(500)).await.unwrap_err();
+    assert!(error.to_string().contains("Unauthenticated"), "{error}");
+    std::fs::write(&path, "authorization\n").unwrap();
+    let told = |exporters: &Exporters| exporters.status()[0].error.clone().unwrap_or_default();
+    for _ in 0..50 {
+        if told(&exporters).contains("headers:1: is not of the form name: value") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(told(&exporters).starts_with("bailiwick.toml:4:16: "), "{}", told(&exporters));
+    std::fs::write(&path, "authorization: Bearer second\n").unwrap();
+    exporters.flush(trail.last_seq(), LONG / 2).await.unwrap();
+    all_arrived(&receiver, &uids, 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_export_tells_each_target_how_all_are() {
+    let (state, receiver) = (TempDir::new().unwrap(), Receiver::default());
+    let (address, _serving) = receiver.serve_grpc(ANYWHERE).await;
+    let mut all = settings(address, "grpc", &[]);
+    let mut away = settings("127.0.0.1:1".parse().unwrap(), "grpc", &[]).targets.remove(0);
+    away.name = "away".to_owned();
+    all.targets.push(away);
+    let mut trail = open(state.path());
+    let exporters = start(state.path(), &trail, &all);
+    append(&mut trail, story(92));
+    let error = exporters.flush(trail.last_seq(), Duration::from_millis(500)).await.unwrap_err();
+    assert_eq!((error.target.as_str(), error.signal), ("away", "logs"));
+    append(&mut trail, vec![opened(1)]);
+    let _ = exporters.flush(trail.last_seq(), Duration::from_millis(500)).await;
+    let of = |target, signal| [("bailiwick.target", target), ("bailiwick.signal", signal)];
+    assert_eq!(receiver.sum("bailiwick.export.queue.size", &of("away", "logs")), 101);
+    assert!(receiver.sum("bailiwick.export.queue.age", &of("away", "logs")) > 1_000_000, "entries of 2023");
+    assert!(receiver.sum("bailiwick.export.retried", &of("away", "logs")) > 0);
+    assert_eq!(receiver.sum("bailiwick.export.sent", &of("away", "logs")), 0);
+    assert_eq!(receiver.sum("bailiwick.export.sent", &of("otlp", "traces")), 3);
+    assert_eq!(receiver.sum("bailiwick.export.last_success", &of("away", "logs")), 0);
+    assert!(receiver.sum("bailiwick.export.last_success", &of("otlp", "traces")) > 1_700_000_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

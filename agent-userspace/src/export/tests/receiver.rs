@@ -57,6 +57,10 @@ pub(super) struct Kept {
     pub(super) answers: BTreeMap<&'static str, VecDeque<Answer>>,
     /// Requests with more records than this are too large.
     pub(super) most_records: Option<usize>,
+    /// Requests with a record of this path are answered so.
+    pub(super) poison: Option<(String, Answer)>,
+    /// Requests without this `authorization` are refused.
+    pub(super) token: Option<String>,
 }
 
 #[derive(Clone, Default)]
@@ -185,13 +189,22 @@ impl Receiver {
         headers: HeaderMap,
     ) -> Result<ExportLogsServiceResponse, Answer> {
         let mut answer = ExportLogsServiceResponse::default();
+        let authorization = headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
         let next = self.next_answer("logs", headers);
         let mut kept = self.kept();
+        if kept.token.is_some() && kept.token != authorization {
+            return Err(Answer::Grpc(Code::Unauthenticated));
+        }
         let resource = &request.resource_logs[0];
         let records = &resource.scope_logs[0].log_records;
         kept.sizes.push((request.encoded_len(), records.len()));
         if kept.most_records.is_some_and(|most| records.len() > most) {
             return Err(Answer::Grpc(Code::ResourceExhausted));
+        }
+        if let Some((path, refusal)) = &kept.poison
+            && records.iter().any(|record| text(&record.attributes, "file.path").as_ref() == Some(path))
+        {
+            return Err(*refusal);
         }
         match next {
             Some(Answer::Partly(rejected_log_records)) => {
