@@ -3,8 +3,12 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod compare;
+mod faults;
 mod learn;
 mod mini;
 mod real_agent;
+mod receivers;
+mod secured;
+mod targets;
 mod telemetry;
 mod workloads;

@@ -7,10 +7,9 @@ use bailiwick_tests::bounded;
 use bailiwick_tests::declaration::Declaration;
 use bailiwick_tests::entries::Entries;
 use bailiwick_tests::instance::{Instance, Setup};
-use bailiwick_tests::receiver::{Receiver, attribute, distinct};
+use bailiwick_tests::receiver::{Receiver, distinct};
 use bailiwick_tests::requirement::Requirement::{Tier2, Venv};
 use bailiwick_tests::requirement::require;
-use serde_json::Value;
 
 /// Metrics go out on a timer, which no barrier waits for.
 const METRICS_WITHIN: Duration = Duration::from_secs(30);
@@ -46,36 +45,16 @@ pub(crate) fn same_counts(instance: &Instance, receiver: &Receiver) {
 
     let totals = [("bailiwick.entries", trail.len() as u64), ("bailiwick.events", trail.count())];
     for (name, expected) in totals {
-        bounded::until(name, METRICS_WITHIN, || latest(receiver, name) == Some(expected));
+        bounded::until(name, METRICS_WITHIN, || receiver.session("").sum(name, &[]) == expected);
     }
     by_verdict(receiver, &trail);
 }
 
-/// The sum over the points of the report that says most.
-fn latest(receiver: &Receiver, name: &str) -> Option<u64> {
-    Some(points(receiver, name)?.iter().map(value).sum())
-}
-
-/// The points of the report that says most: totals only grow, and the receiver does not promise to list reports in order.
-fn points(receiver: &Receiver, name: &str) -> Option<Vec<Value>> {
-    let metrics = receiver.metrics();
-    let reports = metrics.iter().filter(|metric| metric["name"] == name);
-    let points = reports.filter_map(|metric| metric["sum"]["data_points"].as_array());
-    points.max_by_key(|points| points.iter().map(value).sum::<u64>()).cloned()
-}
-
-/// Protobuf's JSON writes 64-bit integers as strings.
-fn value(point: &Value) -> u64 {
-    point["as_int"].as_str().and_then(|value| value.parse().ok()).unwrap_or_default()
-}
-
 #[track_caller]
 fn by_verdict(receiver: &Receiver, trail: &Entries) {
-    let points = points(receiver, "bailiwick.entries").expect("a report");
     for verdict in ["in_scope", "out_of_scope", "none"] {
-        let of = points.iter().filter(|point| attribute(point, "bailiwick.verdict").as_deref() == Some(verdict));
-        let expected = trail.filter(|entry| entry["verdict"] == verdict).len();
-        assert_eq!(of.map(value).sum::<u64>(), expected as u64, "{verdict}");
+        let sum = receiver.session("").sum("bailiwick.entries", &[("bailiwick.verdict", verdict)]);
+        assert_eq!(sum, trail.filter(|entry| entry["verdict"] == verdict).len() as u64, "{verdict}");
     }
 }
 

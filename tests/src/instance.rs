@@ -152,6 +152,11 @@ impl Instance {
         std::fs::write(self.config(name), text).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 
+    /// Sets a variable of the environment of what is started from now on.
+    pub fn set_env(&mut self, name: &str, value: impl Into<OsString>) {
+        self.environment.push((name.to_owned(), value.into()));
+    }
+
     /// A call of the program with this instance's environment.
     pub fn command<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Command {
         let mut command = Command::new(workload::bailiwick());
@@ -163,9 +168,12 @@ impl Instance {
     fn set_environment(&self, command: &mut Command) {
         for variable in ["ENDPOINT", "PROTOCOL", "HEADERS"] {
             command.env_remove(format!("OTEL_EXPORTER_OTLP_{variable}"));
-            // Cargo's, for tests: it would make each exec of each agent search some thirty folders for its libraries.
-            command.env_remove("LD_LIBRARY_PATH");
         }
+        for variable in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
+            command.env_remove(variable).env_remove(variable.to_ascii_lowercase());
+        }
+        // Cargo's, for tests: it would make each exec of each agent search some thirty folders for its libraries.
+        command.env_remove("LD_LIBRARY_PATH");
         command
             .env("BAILIWICK_CONFIG_DIR", self.place.join("config"))
             .env("BAILIWICK_STATE_DIR", self.state())

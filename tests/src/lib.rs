@@ -7,13 +7,17 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 pub mod bounded;
+pub mod certificates;
+pub mod connect_proxy;
 pub mod declaration;
 pub mod entries;
+pub mod faulty;
 pub mod http;
 pub mod instance;
 pub mod model;
 pub mod ocsf;
 pub mod receiver;
 pub mod requirement;
+pub mod rotel;
 pub mod strace;
 pub mod workload;

@@ -51,6 +51,48 @@ impl Receiver {
         format!("http://{}", self.grpc)
     }
 
+    /// Where it takes OTLP over HTTP.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Where it takes OTLP over gRPC.
+    pub fn grpc_address(&self) -> SocketAddr {
+        self.grpc
+    }
+
+    /// Every log record that arrived, repeats included.
+    pub fn log_records(&self) -> Vec<Value> {
+        self.session("").log_records()
+    }
+
+    /// Every span that arrived, repeats included.
+    pub fn spans(&self) -> Vec<Value> {
+        self.session("").spans()
+    }
+
+    /// Every metric that arrived.
+    pub fn metrics(&self) -> Vec<Value> {
+        self.session("").metrics()
+    }
+
+    /// What came with this token in the header [`SESSION_HEADER`], so that several senders can share a receiver.
+    pub fn session<'a>(&'a self, token: &'a str) -> Session<'a> {
+        Session { receiver: self, token }
+    }
+}
+
+/// The header by which the receiver keeps senders apart.
+pub const SESSION_HEADER: &str = "x-datadog-test-session-token";
+
+/// What came of one sender; of all who say nothing, where its token is empty.
+#[derive(Clone, Copy, Debug)]
+pub struct Session<'a> {
+    receiver: &'a Receiver,
+    token: &'a str,
+}
+
+impl Session<'_> {
     /// Every log record that arrived, repeats included.
     pub fn log_records(&self) -> Vec<Value> {
         leaves(&self.received("logs"), ["resource_logs", "scope_logs", "log_records"])
@@ -66,11 +108,33 @@ impl Receiver {
         leaves(&self.received("metrics"), ["resource_metrics", "scope_metrics", "metrics"])
     }
 
+    /// The points of a metric in the report that says most: totals only grow, and the receiver does not promise to list
+    /// reports in order.
+    pub fn points(&self, name: &str) -> Vec<Value> {
+        let metrics = self.metrics();
+        let reports = metrics.iter().filter(|metric| metric["name"] == name);
+        let points = reports
+            .filter_map(|metric| ["sum", "gauge"].into_iter().find_map(|kind| metric[kind]["data_points"].as_array()));
+        points.max_by_key(|points| points.iter().map(number).sum::<u64>()).cloned().unwrap_or_default()
+    }
+
+    /// The sum of those of these points whose attributes are these.
+    pub fn sum(&self, name: &str, wanted: &[(&str, &str)]) -> u64 {
+        let is = |point: &&Value| wanted.iter().all(|(key, value)| attribute(point, key).as_deref() == Some(*value));
+        self.points(name).iter().filter(is).map(number).sum()
+    }
+
     fn received(&self, signal: &str) -> Value {
-        let (status, body) = http::get(self.http, &format!("/test/session/{signal}")).unwrap();
+        let of = if self.token.is_empty() { String::new() } else { format!("?test_session_token={}", self.token) };
+        let (status, body) = http::get(self.receiver.http, &format!("/test/session/{signal}{of}")).unwrap();
         assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
         serde_json::from_slice(&body).unwrap()
     }
+}
+
+/// A point's whole number; protobuf's JSON writes 64-bit integers as strings.
+pub fn number(point: &Value) -> u64 {
+    point["as_int"].as_str().and_then(|value| value.parse().ok()).unwrap_or_default()
 }
 
 /// The elements three lists down, in every request.

@@ -117,8 +117,8 @@ fn strace() -> Result<(), String> {
 }
 
 fn venv() -> Result<(), String> {
-    for program in ["mini", "ddapm-test-agent"] {
-        let path = workload::venv().join("bin").join(program);
+    let programs = ["mini", "ddapm-test-agent"].map(|program| workload::venv().join("bin").join(program));
+    for path in programs.into_iter().chain([crate::rotel::program()]) {
         if !path.exists() {
             return Err(format!("{} is missing: run `cargo xtask setup`", path.display()));
         }
