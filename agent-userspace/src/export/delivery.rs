@@ -1,17 +1,19 @@
 //! Entries to a receiver, whatever it answers: what is tried again, divided, held, or put among the dead letters.
 //!
 //! A record is refused for good only by a receiver that takes others: it is put aside, and is a dead letter when the next
-//! one is accepted. A receiver that refuses everything is wrong itself, and nothing is given up because of it.
+//! one is accepted and it is refused again. A receiver that refuses everything is wrong itself, and nothing is given up
+//! because of it.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::dead_letters::Letter;
+use super::dead_letters::{DeadLetters, Letter};
 use super::outcome::Outcome;
-use super::payload::Payload;
+use super::payload::{Origin, Payload};
+use super::place::{MAX_RECORDS, Place, Sink, Taken};
+use super::sender::Sender;
 use super::settings::Signal;
-use super::worker::{MAX_RECORDS, Running, stopped};
 use crate::entry::{Entry, Timestamp};
 
 /// Receivers take 4 MiB by default, and some that are meant for tests 1 MiB: less than that reaches all of them.
@@ -19,7 +21,7 @@ const MAX_REQUEST_BYTES: usize = 1000 * 1024;
 /// A receiver that fails at the same request so often does so because of what is in it, if it takes another.
 const PATIENCE: u32 = 4;
 /// How many records may at first be refused one after the other: a receiver that refuses all gets few requests.
-pub(super) const FEWEST_SUSPECTS: usize = 8;
+const FEWEST_SUSPECTS: usize = 8;
 /// How often it is looked whether a file that the settings name has changed, while nothing can be sent.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -36,31 +38,33 @@ pub(super) enum Sent {
     Stopped,
 }
 
-/// What became of entries.
-pub(super) enum Delivered {
-    All,
-    /// This one, and all that were not refused after it, are still to be sent.
-    Before(u64),
-    Stopped,
-}
-
 /// A record that was refused on its own, and after which nothing was accepted yet.
 struct Suspect<'a> {
     entry: &'a Entry,
     why: String,
 }
 
-impl Running {
+/// The way to a receiver, for one signal.
+pub(super) struct Delivery {
+    pub(super) origin: Origin,
+    sender: Sender,
+    dead_letters: DeadLetters,
+    /// Records in a request: less after one was too large for the receiver, then slowly more again.
+    most: usize,
+    /// How many records may be refused one after the other before it is the receiver that is wrong.
+    most_suspects: usize,
+}
+
+impl Sink for Delivery {
     /// Sends entries, in as many requests as it takes.
-    pub(super) async fn deliver(&mut self, entries: &[Entry]) -> Delivered {
-        self.on_its_way(entries);
-        let mut rest = entries;
+    async fn take(&mut self, place: &mut Place, entries: Vec<Entry>) -> Taken {
+        let mut rest = entries.as_slice();
         let mut suspects: Vec<Suspect<'_>> = Vec::new();
         // Whether something was refused of these entries, and whether something was accepted since.
         let (mut refused, mut cleared) = (false, false);
         while !rest.is_empty() && suspects.len() < self.most_suspects {
             let (now, later) = rest.split_at(rest.len().min(self.most));
-            let Some(payload) = self.payload(now) else {
+            let Some(payload) = self.payload(place.signal, now) else {
                 rest = later;
                 continue;
             };
@@ -68,7 +72,7 @@ impl Running {
                 self.most = now.len() / 2;
                 continue;
             }
-            match self.send(&payload, now).await {
+            match self.send(place, &payload, now).await {
                 Sent::Done { taken } => {
                     rest = later;
                     self.most = (self.most + MAX_RECORDS / 32).min(MAX_RECORDS);
@@ -76,7 +80,9 @@ impl Running {
                         cleared = refused;
                         self.most_suspects = FEWEST_SUSPECTS;
                         for suspect in suspects.drain(..) {
-                            self.give_up(suspect).await;
+                            if !self.try_once_more(place, suspect).await {
+                                return Taken::Stopped;
+                            }
                         }
                     }
                 }
@@ -86,7 +92,9 @@ impl Running {
                         (rest, refused) = (later, true);
                         let suspect = Suspect { entry, why };
                         if cleared {
-                            self.give_up(suspect).await;
+                            // One for each that is accepted: a receiver may begin to refuse everything just now.
+                            cleared = false;
+                            self.give_up(place, &suspect).await;
                         } else {
                             suspects.push(suspect);
                         }
@@ -96,34 +104,44 @@ impl Running {
                         self.most = several.len() / 2;
                     }
                 },
-                Sent::Stopped => return Delivered::Stopped,
+                Sent::Stopped => return Taken::Stopped,
             }
         }
-        let Some(first) = suspects.first() else { return Delivered::All };
+        let Some(first) = suspects.first() else { return Taken::All };
         self.most_suspects = (self.most_suspects * 2).min(MAX_RECORDS);
-        self.failed(format!("refused, and nothing after it was accepted: {}", first.why));
-        Delivered::Before(first.entry.seq)
+        place.failed(format!("refused, and nothing after it was accepted: {}", first.why));
+        Taken::Before(first.entry.seq)
     }
 
-    fn payload(&self, entries: &[Entry]) -> Option<Payload> {
-        match self.worker.signal {
-            Signal::Logs => Some(self.worker.origin.logs(entries)),
-            Signal::Traces => self.worker.origin.traces(entries),
+    async fn pause(&self, place: &Place) {
+        self.wait(place, place.backoff.long_wait()).await;
+    }
+}
+
+impl Delivery {
+    pub(super) fn new(sender: Sender, origin: Origin, dead_letters: DeadLetters) -> Self {
+        Self { origin, sender, dead_letters, most: MAX_RECORDS, most_suspects: FEWEST_SUSPECTS }
+    }
+
+    fn payload(&self, signal: Signal, entries: &[Entry]) -> Option<Payload> {
+        match signal {
+            Signal::Logs => Some(self.origin.logs(entries)),
+            Signal::Traces => self.origin.traces(entries),
             Signal::Metrics => None,
         }
     }
 
     /// Sends one request, made of these entries, until the receiver accepts it or says for good that it will not.
-    pub(super) async fn send(&mut self, payload: &Payload, entries: &[Entry]) -> Sent {
+    pub(super) async fn send(&mut self, place: &mut Place, payload: &Payload, entries: &[Entry]) -> Sent {
         let divisible = entries.len() > 1;
         // Of metrics the next request says all that this one does: there is nothing to give up.
         let refusable = !entries.is_empty();
         let (mut failures, mut faults) = (0u32, 0u32);
-        while !*self.worker.stop.borrow() {
-            let backoff = self.worker.backoff;
-            let (wait, error) = match self.worker.sender.send(payload).await {
+        while !place.is_to_stop() {
+            let backoff = place.backoff;
+            let (wait, error) = match self.sender.send(payload).await {
                 Outcome::Accepted { rejected, message } => {
-                    self.accepted(payload, entries, rejected, &message).await;
+                    self.accepted(place, payload, entries, rejected, &message).await;
                     return Sent::Done { taken: rejected < payload.records() };
                 }
                 Outcome::TooLarge { .. } if divisible => return Sent::TooLarge,
@@ -145,72 +163,78 @@ impl Running {
                     (backoff.long_wait(), error)
                 }
             };
-            self.failed(error);
-            self.worker.progress.send_modify(|progress| progress.counts.retried += 1);
-            self.pause(wait).await;
+            place.failed(error);
+            place.tries_again();
+            self.wait(place, wait).await;
         }
         Sent::Stopped
     }
 
     /// Waits, but no longer than until a file of headers or certificates changes: what was refused may pass then.
-    pub(super) async fn pause(&self, wait: Duration) {
+    async fn wait(&self, place: &Place, wait: Duration) {
         let until = Instant::now() + wait;
-        while Instant::now() < until && !*self.worker.stop.borrow() && !self.worker.sender.has_news() {
+        while Instant::now() < until && !place.is_to_stop() && !self.sender.has_news() {
             tokio::select! {
                 () = tokio::time::sleep_until(until.min(Instant::now() + LOOK_EVERY)) => {}
-                () = stopped(self.worker.stop.clone()) => {}
+                () = place.stopped() => {}
             }
         }
     }
 
-    /// From when the oldest entry is that the receiver does not have.
-    pub(super) fn on_its_way(&self, entries: &[Entry]) {
-        let Some(first) = entries.first() else { return };
-        self.worker.progress.send_modify(|progress| {
-            progress.oldest.get_or_insert(first.draft.time);
-        });
-    }
-
-    async fn accepted(&mut self, payload: &Payload, entries: &[Entry], rejected: u64, message: &str) {
-        let (to, signal) = (self.worker.target.clone(), self.worker.signal.as_str());
-        let sent = payload.records().saturating_sub(rejected);
-        let recovered = self.worker.progress.borrow().error.is_some();
-        self.worker.progress.send_modify(|progress| {
-            progress.error = None;
-            progress.counts.sent += sent;
-            progress.last_success = Some(Timestamp::now());
-        });
-        if recovered {
-            tracing::info!(to, signal, "the export goes on");
-        }
+    async fn accepted(
+        &mut self,
+        place: &mut Place,
+        payload: &Payload,
+        entries: &[Entry],
+        rejected: u64,
+        message: &str,
+    ) {
+        place.went_on(payload.records().saturating_sub(rejected));
         if rejected > 0 {
-            let among: Vec<&Entry> = entries.iter().filter(|entry| self.has_record(entry)).collect();
-            self.refused_for_good(rejected, message, &among).await;
+            let among: Vec<&Entry> = entries.iter().filter(|entry| self.has_record(place.signal, entry)).collect();
+            self.refused_for_good(place, rejected, message, &among).await;
         } else if !message.is_empty() {
+            let (to, signal) = (place.target.as_str(), place.signal.as_str());
             tracing::info!(to, signal, message, "the receiver accepted all, and says");
         }
     }
 
-    fn has_record(&self, entry: &Entry) -> bool {
-        self.payload(std::slice::from_ref(entry)).is_some()
+    fn has_record(&self, signal: Signal, entry: &Entry) -> bool {
+        self.payload(signal, std::slice::from_ref(entry)).is_some()
     }
 
-    async fn give_up(&mut self, suspect: Suspect<'_>) {
-        self.refused_for_good(1, &suspect.why, &[suspect.entry]).await;
+    /// Sends a record once more to a receiver that takes others now: perhaps it refused everything only for a while.
+    /// `false` when it is time to stop.
+    async fn try_once_more(&mut self, place: &mut Place, mut suspect: Suspect<'_>) -> bool {
+        let entries = std::slice::from_ref(suspect.entry);
+        let Some(payload) = self.payload(place.signal, entries) else { return true };
+        match self.send(place, &payload, entries).await {
+            Sent::Done { .. } => return true,
+            Sent::Stopped => return false,
+            Sent::Refused(why) => suspect.why = why,
+            // Of a single record that is said only where nothing smaller could pass.
+            Sent::TooLarge => {}
+        }
+        self.give_up(place, &suspect).await;
+        true
+    }
+
+    async fn give_up(&self, place: &mut Place, suspect: &Suspect<'_>) {
+        self.refused_for_good(place, 1, &suspect.why, &[suspect.entry]).await;
     }
 
     /// Counts what was refused and writes its dead letter; a disk that is full keeps nothing from going on.
-    async fn refused_for_good(&mut self, rejected: u64, why: &str, among: &[&Entry]) {
+    async fn refused_for_good(&self, place: &mut Place, rejected: u64, why: &str, among: &[&Entry]) {
         let letter = Letter {
             time: Timestamp::now(),
-            target: &self.worker.target,
-            signal: self.worker.signal.as_str(),
+            target: &place.target,
+            signal: place.signal.as_str(),
             why,
             rejected,
             uids: among.iter().map(|entry| entry.uid.as_str()).collect(),
             entry: if let [entry] = among { Some(*entry) } else { None },
         };
-        let written = match self.worker.dead_letters.put(&letter) {
+        let written = match self.dead_letters.put(&letter) {
             Ok(()) => rejected,
             Err(error) => {
                 tracing::error!(to = letter.target, signal = letter.signal, %error, "a dead letter is not kept");
@@ -227,23 +251,14 @@ impl Running {
             uid,
             "the receiver refuses records for good: they are among the dead letters"
         );
-        let saved = &mut self.worker.saved;
+        let saved = &mut place.saved;
         saved.rejected = saved.rejected.saturating_add(rejected);
         saved.dead_lettered = saved.dead_lettered.saturating_add(written);
         let (all, lettered) = (saved.rejected, saved.dead_lettered);
-        self.worker.progress.send_modify(|progress| {
+        place.progress.send_modify(|progress| {
             (progress.rejected, progress.dead_lettered) = (all, lettered);
             progress.counts.rejected += rejected;
             progress.counts.dead_lettered += written;
         });
-    }
-
-    /// Says why it does not go on: once, not at every try.
-    pub(super) fn failed(&self, error: String) {
-        if self.worker.progress.borrow().error.as_ref() != Some(&error) {
-            let (to, signal) = (self.worker.target.as_str(), self.worker.signal.as_str());
-            tracing::warn!(to, signal, error, "the export waits; the trail keeps what is to be sent");
-            self.worker.progress.send_modify(|progress| progress.error = Some(error));
-        }
     }
 }

@@ -13,17 +13,19 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
-use super::cursor::{CursorError, CursorFile, Saved};
+use super::cursor::CursorError;
 use super::dead_letters::DeadLetters;
+use super::delivery::Delivery;
 use super::health;
-use super::ocsf::{Device, EventFile, OCSF_TARGET, OcsfWorker};
+use super::ocsf::{Device, OCSF_TARGET, OcsfSink};
 use super::payload::Origin;
+use super::place::{Ground, Place, Progress};
 use super::sender::{Sender, SenderError};
 use super::settings::{ExportSettings, Signal};
-use super::worker::{Progress, Worker};
+use super::sums::Sums;
 use crate::entry::Timestamp;
 use crate::metrics::Registry;
-use crate::trail::{Cursor, Identity, TrailError};
+use crate::trail::{Identity, TrailError};
 
 /// The export cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -126,59 +128,39 @@ impl Exporters {
         resource.push(super::value::attribute("service.instance.id", identity.id.as_str()));
         let origin = Origin::new(resource);
         let (wanted, stop) = (watch::Sender::new(0), watch::Sender::new(false));
-        let all = settings.targets.iter().flat_map(|target| target.signals.iter().map(move |signal| (target, signal)));
-        let mut streams = Vec::new();
-        let mut open = |target: &str, signal: Signal| {
-            let (file, saved) = place(state_dir, target, signal, &identity, *durable.borrow())?;
-            let (progress, seen) = watch::channel(Progress {
-                acknowledged: saved.cursor.seq,
-                rejected: saved.rejected,
-                dead_lettered: saved.dead_lettered,
-                ..Progress::default()
-            });
-            streams.push(Stream { target: target.to_owned(), signal, progress: seen });
-            Ok::<_, CursorError>((file, saved, progress))
+        let ground =
+            Ground { state_dir: state_dir.to_owned(), identity, durable: durable.clone(), stop: stop.subscribe() };
+        let (mut streams, mut workers) = (Vec::new(), JoinSet::new());
+        let mut place = |target: &str, signal: Signal, backoff| {
+            let place = Place::open(target, signal, &ground, backoff)?;
+            let progress = place.progress.subscribe();
+            streams.push(Stream { target: target.to_owned(), signal, progress });
+            Ok::<_, CursorError>(place)
         };
-        let places: Result<Vec<_>, _> = all.clone().map(|(target, signal)| open(&target.name, signal.signal)).collect();
-        let places = places?;
-        let ocsf = settings.ocsf.as_ref().map(|_| open(OCSF_TARGET, Signal::Logs)).transpose()?;
-        let streams: Arc<[Stream]> = streams.into();
-        health::observe(&streams, &durable, own);
-        let mut workers = JoinSet::new();
-        for ((target, signal), (file, saved, progress)) in all.zip(places) {
-            let worker = Worker {
-                target: target.name.clone(),
-                signal: signal.signal,
-                state_dir: state_dir.to_owned(),
-                identity: identity.clone(),
-                sender: Sender::new(signal)?,
-                origin: origin.clone(),
-                own: Arc::clone(own),
-                backoff: target.backoff,
-                metrics_interval: settings.metrics_interval.0,
-                durable: durable.clone(),
-                wanted: wanted.subscribe(),
-                stop: stop.subscribe(),
-                progress,
-                dead_letters: DeadLetters::at(state_dir, &target.name, signal.signal.as_str()),
-                file,
-                saved,
-            };
-            workers.spawn_on(worker.run(), runtime);
+        let mut sums = Vec::new();
+        for target in &settings.targets {
+            for signal in &target.signals {
+                let place = place(&target.name, signal.signal, target.backoff)?;
+                let dead_letters = DeadLetters::at(state_dir, &target.name, signal.signal.as_str());
+                let delivery = Delivery::new(Sender::new(signal)?, origin.clone(), dead_letters);
+                match signal.signal {
+                    Signal::Logs | Signal::Traces => {
+                        workers.spawn_on(place.feed(delivery), runtime);
+                    }
+                    Signal::Metrics => sums.push((place, delivery)),
+                }
+            }
         }
-        if let Some((ocsf, (file, saved, progress))) = settings.ocsf.as_ref().zip(ocsf) {
-            let worker = OcsfWorker {
-                state_dir: state_dir.to_owned(),
-                device,
-                backoff: Backoff::default(),
-                durable: durable.clone(),
-                stop: stop.subscribe(),
-                progress,
-                file,
-                saved,
-                events: EventFile::new(ocsf.clone()),
-            };
-            workers.spawn_on(worker.run(), runtime);
+        if let Some(ocsf) = &settings.ocsf {
+            let place = place(OCSF_TARGET, Signal::Logs, Backoff::default())?;
+            workers.spawn_on(place.feed(OcsfSink::new(ocsf.clone(), device)), runtime);
+        }
+        let streams: Arc<[Stream]> = streams.into();
+        // Before the metrics are sent: the first request tells of this too.
+        health::observe(&streams, &durable, own);
+        for (place, delivery) in sums {
+            let (own, interval, wanted) = (Arc::clone(own), settings.metrics_interval.0, wanted.subscribe());
+            workers.spawn_on(Sums { place, delivery, own, interval, wanted }.run(), runtime);
         }
         Ok(Self { streams, durable, wanted, stop, workers })
     }
@@ -259,30 +241,4 @@ impl Flusher {
         }
         Ok(())
     }
-}
-
-/// Where a signal goes on. A place beyond the trail's end (a state directory that was put back from an old copy) would
-/// pass over what comes next: then it goes on at the end.
-fn place(
-    state_dir: &Path,
-    target: &str,
-    signal: Signal,
-    identity: &Identity,
-    last_seq: u64,
-) -> Result<(CursorFile, Saved), CursorError> {
-    let signal = signal.as_str();
-    let file = CursorFile::open(state_dir, target, signal)?;
-    let mut saved =
-        file.load(&identity.id)?.unwrap_or_else(|| Saved { trail: identity.id.clone(), ..Saved::default() });
-    if saved.cursor.seq > last_seq {
-        tracing::warn!(
-            to = target,
-            signal,
-            at = saved.cursor.seq,
-            last_seq,
-            "the export was beyond the trail's end: it goes on there"
-        );
-        saved.cursor = Cursor { seq: last_seq, ..Cursor::default() };
-    }
-    Ok((file, saved))
 }

@@ -25,19 +25,20 @@ mod metrics;
 pub mod ocsf;
 mod outcome;
 mod payload;
+mod place;
 mod proxy;
 mod resource;
 mod road;
 mod sender;
 mod settings;
 mod spans;
+mod sums;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod totals;
 mod value;
 mod variables;
-mod worker;
 
 pub use backoff::Backoff;
 pub use cursor::CursorError;

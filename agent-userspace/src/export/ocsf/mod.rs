@@ -9,7 +9,7 @@
 //! - `event`: an entry as an event
 //! - `objects`: the parts that events are made of
 //! - `file`: the file, its rotation, what stands at its end
-//! - `worker`: from the trail to the file
+//! - `sink`: from the trail to the file
 //!
 //! Refuses: to say of an agent what was not observed (its model, its framework). What OCSF has no place for stands in
 //! `unmapped`, so that nothing of an entry is missing. `docs/ocsf.md` has the mapping.
@@ -18,16 +18,15 @@ mod class;
 mod event;
 mod file;
 mod objects;
+mod sink;
 #[cfg(test)]
 mod tests;
-mod worker;
 
 use std::path::PathBuf;
 
 pub(super) use event::{Charters, Device};
-pub(super) use file::EventFile;
 pub use file::FileError;
-pub(super) use worker::OcsfWorker;
+pub(super) use sink::OcsfSink;
 
 /// The name that `status` and the cursor have for this target. No other may have it.
 pub const OCSF_TARGET: &str = "ocsf";
