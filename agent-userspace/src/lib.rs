@@ -19,6 +19,7 @@ pub mod index;
 pub mod metrics;
 pub mod observation;
 pub mod redact;
+pub mod resource;
 pub mod review;
 pub mod scope;
 pub mod sensor;

@@ -701,6 +701,9 @@ const EVENTS_HEAD: &str = "# Events
 
 Made from the tables in `agent-userspace/src/observation.rs` and `finding/`; a test holds this page to them. Attributes in brackets stand
 only where they apply. All of this is tier 2: BTF-typed tracepoints, kernel 6.1 and newer.
+
+Any event about a file, a socket, an address or a program that a `[[resource]]` names has `bailiwick.resource` beside its own
+attributes: a list of the names.
 ";
 
 const EVENTS_TAIL: &str = "

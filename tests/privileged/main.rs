@@ -21,6 +21,7 @@ mod network;
 mod ocsf;
 mod process;
 mod redaction;
+mod resource;
 mod review;
 mod session;
 mod sly;

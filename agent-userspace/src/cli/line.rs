@@ -9,6 +9,7 @@ use super::deed;
 use super::text::{Palette, Tone, counted, grouped, printable, printable_start};
 use crate::entry::{Confidence, Draft, Entry, Gap, Method, Principal, ReasonKind, Timestamp, Verdict};
 use crate::finding::{CAUSES, REPEATS, TEXT};
+use crate::resource::named_in;
 
 /// Columns do not grow beyond this, so that one long name does not push all lines to the right.
 const MAX_COLUMN: usize = 24;
@@ -127,6 +128,7 @@ pub fn why(draft: &Draft) -> Option<String> {
 /// What was done, how often, and how it failed: the event's own part of the line.
 pub fn action(draft: &Draft) -> String {
     let mut text = what(draft);
+    text.push_str(&resources(&draft.attributes));
     if draft.count > 1 {
         text.push_str(&format!(" x{}", grouped(draft.count)));
     }
@@ -134,6 +136,12 @@ pub fn action(draft: &Draft) -> String {
         text.push_str(&format!(" = {}", printable(error)));
     }
     text
+}
+
+/// The names of the resources that an entry is about, in brackets; empty where there are none.
+pub(super) fn resources(attributes: &Map<String, Value>) -> String {
+    let names: Vec<_> = named_in(attributes).map(printable).collect();
+    if names.is_empty() { String::new() } else { format!(" [{}]", names.join(", ")) }
 }
 
 /// What was done, or tried.

@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::deed::address;
-use super::line::{action, command_line, exit_text, gap_text, moment, principal_text, what, why};
-use super::text::{Palette, Tone, counted, printable};
+use super::line::{action, command_line, exit_text, gap_text, moment, principal_text, resources, what, why};
+use super::text::{Palette, Tone, counted, grouped, printable};
 use crate::control::report::Closing;
 use crate::control::sessions::child_of;
 use crate::entry::{Draft, Entry, Gap, Verdict};
+use crate::resource::named_in;
 
 /// What is held, of each kind, so that a session of millions of entries can be told.
 const MAX_PROCESSES: usize = 10_000;
@@ -21,6 +22,7 @@ const MAX_THINGS_HELD: usize = 2_000;
 const MAX_VIOLATIONS: usize = 1_000;
 const MAX_GAPS: usize = 1_000;
 const MAX_FINDINGS: usize = 1_000;
+const MAX_RESOURCES: usize = 1_000;
 
 /// Things shown in a list before "and N more".
 const THINGS_SHOWN: usize = 12;
@@ -81,6 +83,8 @@ pub struct Story {
     violations: Vec<String>,
     findings: Vec<String>,
     gaps: Vec<Gap>,
+    /// What was done with each resource, and how often.
+    resources: BTreeMap<String, BTreeMap<Deed, u64>>,
 }
 
 impl Story {
@@ -102,6 +106,7 @@ impl Story {
             return;
         }
         let Some(acting) = draft.process.as_ref().map(|process| (process.tgid, process.start_boot_ns)) else { return };
+        self.note_resources(draft);
         let executable = draft.process.as_ref().and_then(|process| process.executable.as_deref());
         if let Some(process) = self.process(acting) {
             if process.name.is_none() {
@@ -123,6 +128,32 @@ impl Story {
         }
     }
 
+    fn note_resources(&mut self, draft: &Draft) {
+        for name in named_in(&draft.attributes) {
+            if !self.resources.contains_key(name) && self.resources.len() >= MAX_RESOURCES {
+                continue;
+            }
+            let used = self.resources.entry(name.to_owned()).or_default();
+            for (deed, _) in deeds(draft) {
+                let times = used.entry(deed).or_default();
+                *times = times.saturating_add(draft.count);
+            }
+        }
+    }
+
+    fn tell_resources(&self, text: &mut String) {
+        for (name, used) in self.resources.iter().filter(|(_, used)| !used.is_empty()) {
+            let used: Vec<String> = used
+                .iter()
+                .map(|(deed, times)| {
+                    let times = if *times > 1 { format!(" x{}", grouped(*times)) } else { String::new() };
+                    format!("{}{times}", deed.as_str())
+                })
+                .collect();
+            text.push_str(&format!("  {}: {}\n", printable(name), used.join(", ")));
+        }
+    }
+
     fn process(&mut self, key: Key) -> Option<&mut Process> {
         if !self.processes.contains_key(&key) {
             if self.processes.len() >= MAX_PROCESSES {
@@ -141,6 +172,10 @@ impl Story {
         self.tell_tree(&mut text, palette);
         if self.untold_processes > 0 {
             text.push_str("  more processes than are told apart here: `show --json` has all\n");
+        }
+        if !self.resources.is_empty() {
+            text.push_str(&palette.paint(Tone::Strong, "\nresources\n"));
+            self.tell_resources(&mut text);
         }
         if !self.violations.is_empty() {
             text.push_str(&palette.paint(Tone::Strong, "\nout of scope\n"));
@@ -200,8 +235,9 @@ impl Process {
             "process.fork" | "session.start" | "session.end" | "delegation.start" | "gap" => {}
             "process.exit" => self.end = Some(exit_text(&draft.attributes)),
             _ => {
+                let named = resources(&draft.attributes);
                 for (deed, thing) in deeds(draft) {
-                    self.note(deed, thing, draft);
+                    self.note(deed, thing + &named, draft);
                 }
             }
         }

@@ -194,3 +194,16 @@ fn hostile_names_are_harmless_in_a_story_too() {
     let text = told(&entries, &hostile);
     assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'), "{text:?}");
 }
+
+#[test]
+fn what_matters_is_told_by_its_name() {
+    let named = |builder: Builder| builder.with("bailiwick.resource", json!(["orders", "x\u{1b}"])).build();
+    let entries = [
+        named(of(1, "file.open", 10).path("r", "/srv/a").count(3)),
+        named(of(2, "file.io", 10).path("r", "/srv/a").count(9)),
+        named(of(3, "file.open", 10).path("r", "/srv/b")),
+    ];
+    let text = told(&entries, &closing());
+    assert!(text.contains("read      /srv/a [orders, x\\x1b] x3\n"), "{text}");
+    assert!(text.contains("\nresources\n  orders: read x4\n  x\\x1b: read x4\n"), "{text}");
+}

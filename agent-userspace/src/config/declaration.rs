@@ -10,11 +10,12 @@ use std::time::Duration;
 use super::duration;
 use super::fault::Fault;
 use super::reader::{Located, Section};
+use super::resource::{self, Resource};
 use super::rules::Reading;
 use super::selectors::{self, Recognise};
 use super::settings::{choice, no_choice, within};
 use crate::scope::Scope;
-use crate::scope::grant::{NetworkRule, Origin, PRIVILEGES, PathRule, PrivilegeRule, Rules};
+use crate::scope::grant::{Origin, PRIVILEGES, PathRule, PrivilegeRule, Rules};
 
 /// The longest name of an agent or a grant set.
 pub const MAX_NAME_BYTES: usize = 64;
@@ -51,15 +52,6 @@ pub struct DeclaredScope {
     pub rules: Rules,
     /// To whom it may delegate.
     pub delegate: Delegate,
-}
-
-/// `[[resource]]`: a name for addresses. Not used yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resource {
-    /// What people call it.
-    pub name: String,
-    /// Where it is reached.
-    pub address: Vec<NetworkRule>,
 }
 
 /// `[[credential]]`: a secret, where it lies and how long it may stay. Not judged yet.
@@ -109,7 +101,7 @@ pub struct Declaration {
     pub declared_scope: Option<DeclaredScope>,
     /// The same with what it includes, ready to judge.
     pub scope: Option<Arc<Scope>>,
-    /// Names for addresses.
+    /// Names for what matters.
     pub resources: Vec<Resource>,
     /// Its secrets.
     pub credentials: Vec<Credential>,
@@ -147,7 +139,7 @@ pub(super) fn read(
     let recognise = tables.into_iter().filter_map(|table| selectors::read(table, environment, reading)).collect();
     let scope = top.section("scope", "[scope]", &mut reading.problems).map(|section| read_scope(section, reading));
     let resources = top.sections("resource", "[[resource]]", &mut reading.problems);
-    let resources = resources.into_iter().filter_map(|section| read_resource(section, reading)).collect();
+    let resources = resources.into_iter().filter_map(|section| resource::read(section, reading)).collect();
     let credentials = top.sections("credential", "[[credential]]", &mut reading.problems);
     let credentials = credentials.into_iter().filter_map(|section| read_credential(section, reading)).collect();
     if let Some(section) = top.section("respond", "[respond]", &mut reading.problems) {
@@ -253,19 +245,17 @@ fn read_delegate(mut section: Section<'_>, reading: &mut Reading<'_>) -> Delegat
     Delegate { to, limit, max_depth }
 }
 
-fn read_title(section: &mut Section<'_>, example: &'static str, reading: &mut Reading<'_>) -> Option<String> {
+/// Reads a `name` that may be any plain text.
+pub(super) fn read_title(
+    section: &mut Section<'_>,
+    example: &'static str,
+    reading: &mut Reading<'_>,
+) -> Option<String> {
     if !section.has("name") {
         let fault = Fault::MissingKey { section: section.name().to_owned(), key: "name", example };
         reading.fault(&section.origin(), fault);
     }
     section.plain_string("name", &mut reading.problems).map(|name| name.value)
-}
-
-fn read_resource(mut section: Section<'_>, reading: &mut Reading<'_>) -> Option<Resource> {
-    let name = read_title(&mut section, "name = \"orders database\"", reading);
-    let address = reading.addresses(&mut section, "address");
-    section.finish(&mut reading.problems);
-    name.map(|name| Resource { name, address })
 }
 
 fn read_credential(mut section: Section<'_>, reading: &mut Reading<'_>) -> Option<Credential> {

@@ -7,6 +7,7 @@
 //!
 //! - [`declaration`], [`grant_set`], [`settings`]: the three kinds of files
 //! - [`delegation`]: who may start whom
+//! - [`resource`]: names for what matters
 //! - [`selectors`], [`recognise`], [`kernel_selectors`]: whose process is it, and what of that the kernel can decide
 //! - [`check`]: the same without loading it, for `bailiwick check`
 
@@ -22,6 +23,7 @@ pub mod kernel_selectors;
 mod proposed;
 mod reader;
 pub mod recognise;
+pub mod resource;
 mod rules;
 pub mod selectors;
 pub mod settings;
@@ -46,6 +48,7 @@ pub use rules::Note;
 pub use settings::Settings;
 
 use crate::entry::{Delegator, Draft};
+use crate::resource::ResourceTable;
 use crate::scope::effective::Effective;
 use crate::scope::grant::Origin;
 use crate::scope::{CompileError, Scope};
@@ -69,6 +72,8 @@ pub struct Config {
     pub settings: Settings,
     /// The declared agents, in the order of their files.
     pub declarations: Vec<Declaration>,
+    /// What matters, by name: of all declarations.
+    pub resources: Arc<ResourceTable>,
     /// The grant sets there are, shipped ones first.
     pub grant_sets: Vec<GrantSet>,
     /// What is no fault, but worth knowing: symlinks, paths that do not exist, agents without an owner.
@@ -188,13 +193,14 @@ impl Sources {
         refuse_twins(&parsed, &mut reading);
         refuse_unknown_delegates(&parsed, self.partial, &mut reading);
         delegation::refuse_circles(&parsed, &mut reading);
+        let resources = compile_resources(&parsed, &mut reading);
         let declarations =
             parsed.into_iter().map(|parsed| resolve_includes(parsed, &grant_sets, &mut reading)).collect();
         if !reading.problems.is_empty() {
             return Err(ConfigErrors(reading.problems));
         }
         let hash = hexadecimal(hash.finalize().as_slice());
-        Ok(Config { settings, declarations, grant_sets, notes: reading.notes, hash, declared_in })
+        Ok(Config { settings, declarations, resources, grant_sets, notes: reading.notes, hash, declared_in })
     }
 }
 
@@ -282,6 +288,17 @@ fn resolve_includes(parsed: ParsedDeclaration, sets: &[GrantSet], reading: &mut 
         resources: parsed.resources,
         credentials: parsed.credentials,
     }
+}
+
+/// What all declarations name: what matters, matters whoever touches it.
+fn compile_resources(parsed: &[ParsedDeclaration], reading: &mut Reading<'_>) -> Arc<ResourceTable> {
+    let mut table = ResourceTable::default();
+    for resource in parsed.iter().flat_map(|declaration| &declaration.resources) {
+        for CompileError { origin, text, error } in table.add(resource) {
+            reading.fault(&origin, Fault::Irregular { text, error });
+        }
+    }
+    Arc::new(table)
 }
 
 fn compile(declared: &DeclaredScope, sets: &[GrantSet], reading: &mut Reading<'_>) -> Option<Scope> {

@@ -159,6 +159,14 @@ impl<'a> Section<'a> {
         Some(elements.filter_map(|element| self.typed(key, element, DeValue::as_str, WANTED, problems)).collect())
     }
 
+    /// A string, or a list of some; empty where the key is not there.
+    pub(super) fn one_or_more(&mut self, key: &'static str, problems: &mut Vec<Problem>) -> Vec<Located<&'a str>> {
+        match self.table.get(key).map(Spanned::get_ref) {
+            Some(DeValue::String(_)) => self.string(key, problems).into_iter().collect(),
+            _ => self.strings(key, problems).unwrap_or_default(),
+        }
+    }
+
     /// A section within this one.
     pub(super) fn section(
         &mut self,

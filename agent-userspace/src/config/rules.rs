@@ -74,6 +74,12 @@ impl Reading<'_> {
         texts.iter().filter_map(|text| self.path_rule(text)).collect()
     }
 
+    /// A pattern, or a list of some.
+    pub(super) fn one_or_more_paths(&mut self, section: &mut Section<'_>, key: &'static str) -> Vec<PathRule> {
+        let texts = section.one_or_more(key, &mut self.problems);
+        texts.iter().filter_map(|text| self.path_rule(text)).collect()
+    }
+
     /// Reads `read`, `write` and `deny` of a section on files.
     pub(super) fn files(&mut self, mut section: Section<'_>, rules: &mut Rules) {
         rules.read = self.path_rules(&mut section, "read");
@@ -91,19 +97,27 @@ impl Reading<'_> {
 
     /// Reads `connect` of a section on Unix sockets: paths, and abstract names behind an `@`.
     pub(super) fn unix(&mut self, mut section: Section<'_>, rules: &mut Rules) {
-        for text in section.strings("connect", &mut self.problems).unwrap_or_default() {
+        let texts = section.strings("connect", &mut self.problems).unwrap_or_default();
+        (rules.unix, rules.unix_abstract) = self.sockets(&texts);
+        section.finish(&mut self.problems);
+    }
+
+    /// Unix sockets: those with paths, and those with abstract names, which stand behind an `@`.
+    pub(super) fn sockets(&mut self, texts: &[Located<&str>]) -> (Vec<PathRule>, Vec<PathRule>) {
+        let (mut paths, mut abstract_names) = (Vec::new(), Vec::new());
+        for text in texts {
             let Some(name) = text.value.strip_prefix('@') else {
-                rules.unix.extend(self.path_rule(&text));
+                paths.extend(self.path_rule(text));
                 continue;
             };
             match PathPattern::parse(&format!("/{name}")) {
                 Ok(pattern) => {
-                    rules.unix_abstract.push(PathRule { pattern, resolved: None, origin: text.origin.clone() });
+                    abstract_names.push(PathRule { pattern, resolved: None, origin: text.origin.clone() });
                 }
                 Err(error) => self.fault(&text.origin, Fault::Pattern { text: text.value.to_owned(), error }),
             }
         }
-        section.finish(&mut self.problems);
+        (paths, abstract_names)
     }
 
     /// Reads `connect` and `listen` of a section on the network.
@@ -115,8 +129,14 @@ impl Reading<'_> {
 
     /// Reads a list of network patterns.
     pub(super) fn addresses(&mut self, section: &mut Section<'_>, key: &'static str) -> Vec<NetworkRule> {
+        let texts = section.strings(key, &mut self.problems).unwrap_or_default();
+        self.network_rules(texts)
+    }
+
+    /// Network patterns.
+    pub(super) fn network_rules(&mut self, texts: Vec<Located<&str>>) -> Vec<NetworkRule> {
         let mut rules = Vec::new();
-        for text in section.strings(key, &mut self.problems).unwrap_or_default() {
+        for text in texts {
             match NetworkPattern::parse(text.value) {
                 Ok(pattern) => rules.push(NetworkRule { pattern, origin: text.origin }),
                 Err(error) => self.fault(&text.origin, Fault::Network { text: text.value.to_owned(), error }),

@@ -187,9 +187,11 @@ fn the_demo_has_exactly_one_thing_out_of_scope() {
 fn every_example_in_the_reference_is_right() {
     let reference = include_str!("../../../docs/declarations.md");
     let mut blocks = reference.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
-    let (declaration, set) = (blocks.next().unwrap(), blocks.next().unwrap());
+    let mut next = || blocks.next().unwrap();
+    let (declaration, resources, set) = (next(), next(), next());
     assert_eq!(blocks.next(), None, "a further example wants a check");
-    let config = load(&[("x.toml", declaration), ("grants.d/x.toml", set)], &FakeHost::default());
+    let declaration = format!("{declaration}{resources}");
+    let config = load(&[("x.toml", &declaration), ("grants.d/x.toml", set)], &FakeHost::default());
     let config = config.unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(verdict(&config.declarations[0], "/srv/shop/a", Access::ReadWrite), Verdict::InScope);
 }

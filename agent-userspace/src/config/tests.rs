@@ -163,6 +163,11 @@ fn every_fault_is_told_with_its_place_and_what_would_be_right() {
             "[[credential]]\nname = \"k\"\nrotate_every = \"-1d\"",
             "x.toml:6:16: `rotate_every` is \"-1d\", which is negative",
         ),
+        (
+            "[[resource]]\nname = \"r\"",
+            "x.toml:4:1: [[resource]] has no `file`; add file = [\"/srv/orders/**\"], or an address",
+        ),
+        ("[[resource]]\nname = \"r\"\nsocket = [\"x\"]", "x.toml:6:11: \"x\" is not absolute; begin it with `/`"),
         ("[[credential]]\nfile = \"/k\"", "x.toml:4:1: [[credential]] has no `name`; add name = \"model-api-key\""),
         (
             "[[recognise]]\nsha256 = \"abc\"\nexecutable = \"/x\"",

@@ -14,6 +14,7 @@ use super::report::LinkItem;
 use super::sessions::{Tally, session_of};
 use super::show::Candidates;
 use crate::entry::{Delegator, Draft, Entry, SessionId};
+use crate::resource::named_in;
 
 /// Links of a tree that are told.
 const MAX_LINKS: usize = 1_000;
@@ -139,6 +140,8 @@ impl Link {
             return;
         }
         if let Some((kind, thing)) = told(entry) {
+            let names: Vec<&str> = named_in(&draft.attributes).collect();
+            let thing = if names.is_empty() { thing } else { format!("{thing} [{}]", names.join(", ")) };
             let things = self.told.entry(kind).or_default();
             if things.len() < MAX_TOLD {
                 things.insert(thing);

@@ -310,6 +310,7 @@ impl Pipeline {
         if draft.event == "session.start" {
             self.complete_start(&mut draft);
         }
+        self.config.resources.name(&mut draft);
         if let Some(gap) = draft.gap.as_ref() {
             let known = self.attributor.session(session).is_some();
             let concerned: Vec<u64> = match known {

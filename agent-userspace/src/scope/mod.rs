@@ -9,6 +9,7 @@
 //! - [`trie`]: which path grant covers a path
 //! - [`effective`]: an agent's scope within those of the agents that it acts for
 //! - [`explain`]: why a verdict is what it is, and what would change it
+//! - [`path_index`]: what else stands for paths by patterns than grants
 //! - [`recorded`]: the same for actions as the trail has them
 
 pub mod effective;
@@ -16,6 +17,7 @@ pub mod explain;
 pub mod glob;
 pub mod grant;
 pub mod network;
+pub mod path_index;
 pub mod pattern;
 pub mod recorded;
 pub mod trie;

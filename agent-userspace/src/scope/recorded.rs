@@ -258,16 +258,19 @@ fn name_of_rule(draft: &Draft) -> Option<Vec<u8>> {
     pattern.as_literal().map(|path| path.as_bytes().to_vec())
 }
 
-fn text<'a>(draft: &'a Draft, attribute: &str) -> Option<&'a str> {
+/// An attribute's text.
+pub(crate) fn text<'a>(draft: &'a Draft, attribute: &str) -> Option<&'a str> {
     draft.attributes.get(attribute).and_then(Value::as_str)
 }
 
-fn bytes(draft: &Draft, attribute: &str) -> Option<Vec<u8>> {
+/// An attribute's bytes, as they were before they were escaped.
+pub(crate) fn bytes(draft: &Draft, attribute: &str) -> Option<Vec<u8>> {
     let text = text(draft, attribute)?;
     Some(if draft.escaped.iter().any(|field| field == attribute) { unescape(text) } else { text.into() })
 }
 
-fn is_cut(draft: &Draft, attribute: &str) -> bool {
+/// Whether an attribute was cut.
+pub(crate) fn is_cut(draft: &Draft, attribute: &str) -> bool {
     draft.truncated.iter().any(|field| field == attribute)
 }
 
@@ -276,7 +279,7 @@ fn name(draft: &Draft, attribute: &str) -> Option<Name> {
 }
 
 /// An address among the attributes.
-fn address(draft: &Draft, of: &str) -> Option<SocketAddr> {
+pub(crate) fn address(draft: &Draft, of: &str) -> Option<SocketAddr> {
     let ip = text(draft, &format!("{of}.address"))?.parse().ok()?;
     let port = draft.attributes.get(&format!("{of}.port"))?.as_u64()?;
     Some(SocketAddr::new(ip, u16::try_from(port).ok()?))
