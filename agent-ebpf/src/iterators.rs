@@ -11,7 +11,7 @@ use crate::kernel::offsets::{CRED_UID, TASK_CRED, TASK_FLAGS, TASK_GROUP_LEADER}
 use crate::kernel::path::resolve;
 use crate::kernel::task::{Who, parent};
 use crate::kernel::{Unreadable, field};
-use crate::maps::{ADOPT, MEMBER, PATH_BYTES, SCRATCH_FILES, State};
+use crate::maps::{ADOPT, MEMBER, PATH_BYTES, Scratch, ScratchOf, State};
 use crate::probes::file::OpenFile;
 use crate::probes::network::{describe, sock_of};
 
@@ -122,7 +122,7 @@ pub extern "C" fn list_files(ctx: *mut FileContext) -> i32 {
 
 #[inline(always)]
 fn write_file(seq: *mut seq_file, task: *mut task_struct, session: u64, fd: u32, file: u64) -> Result<(), Unreadable> {
-    let Some(scratch) = SCRATCH_FILES.get_ptr_mut(0) else { return Ok(()) };
+    let Some(scratch) = Scratch::of(ScratchOf::Files) else { return Ok(()) };
     let open = OpenFile::read(file)?;
     let path = resolve(open.place, scratch)?;
     let who = Who::of(task);

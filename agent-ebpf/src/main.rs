@@ -9,6 +9,7 @@
 //! - `member`: who is in a session.
 //! - `probes`: one file a family of observations.
 //! - `iterators`: what already runs.
+//! - `verified`: functions that are verified once.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
@@ -24,6 +25,7 @@ mod maps;
 mod member;
 mod probes;
 mod record;
+mod verified;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

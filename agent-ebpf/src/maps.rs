@@ -13,8 +13,11 @@ use aya_ebpf::helpers::{bpf_task_storage_delete, bpf_task_storage_get};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 
+use crate::kernel::path::{Place, Resolved};
+use crate::probes::calls::Call;
 use crate::probes::io_uring::live::{Key, Live};
 use crate::probes::io_uring::sockets::Copied;
+use crate::probes::network::GivenAt;
 
 /// A BPF task storage map: aya-ebpf has no type for one.
 #[repr(C)]
@@ -227,33 +230,78 @@ pub struct Scratch {
     /// The record in the making.
     pub record: [u8; RECORD_BYTES],
     /// A path, written from [`PATH_BYTES`] backwards, and room for its last name.
-    pub path: [u8; 2 * PATH_BYTES],
+    pub path: [u8; PATH_BYTES + LAST_NAME_BYTES],
+    /// What is known of that path.
+    pub resolved: Resolved,
+    /// The place whose path it is.
+    pub from: Place,
+    /// The call that is handled. Here, not on the stack: it has 512 bytes, and the verifier does not follow what stands in a
+    /// map, so that it does not go through a program once for each way in which a call comes.
+    pub call: Call,
+    /// The address that was given with it.
+    pub given: GivenAt,
+    /// See [`Scratch::number`].
+    number: u64,
+    /// Whose memory this is: its place in [`SCRATCH`].
+    pub place: u32,
+    /// So that what stands anywhere in the path's first half may, for all the verifier knows, be as long as that.
+    _behind: [u8; 3_384],
 }
 
 /// Room for a record.
 pub const RECORD_BYTES: usize = 24_576;
 /// Room for a path.
 pub const PATH_BYTES: usize = 4_096;
-const _: () = assert!(size_of::<Scratch>() == 32_768); // the most that a per-CPU value may have
+/// Room for a name, and what stands behind it.
+const LAST_NAME_BYTES: usize = 512;
+const _: () = assert!(size_of::<Scratch>() <= 32_768); // the most that a per-CPU value may have
+const _: () = assert!(size_of::<Scratch>() - core::mem::offset_of!(Scratch, path) >= 2 * PATH_BYTES);
 
-/// Declares a program's working memory.
-macro_rules! scratch {
-    ($($(#[$meta:meta])* $name:ident)*) => {
-        $($(#[$meta])* #[map] pub static $name: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);)*
-    };
+/// The working memory of all programs, by [`ScratchOf`].
+#[map]
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(6, 0);
+
+/// Whose working memory.
+#[derive(Clone, Copy)]
+pub enum ScratchOf {
+    /// Of the exec hook.
+    Exec = 0,
+    /// Of the system-call hook and the programs that it hands over to.
+    Call = 1,
+    /// Of the hook on sockets' states.
+    State = 2,
+    /// Of the hooks on io_uring.
+    Uring = 3,
+    /// Of the hook on signals.
+    Signal = 4,
+    /// Of the iterator over files.
+    Files = 5,
 }
 
-scratch! {
-    /// Of the exec hook.
-    SCRATCH_EXEC
-    /// Of the system-call hook and the programs that it hands over to.
-    SCRATCH_CALL
-    /// Of the hook on sockets' states.
-    SCRATCH_STATE
-    /// Of the hooks on io_uring.
-    SCRATCH_URING
-    /// Of the hook on signals.
-    SCRATCH_SIGNAL
-    /// Of the iterator over files.
-    SCRATCH_FILES
+impl Scratch {
+    /// A program's working memory.
+    #[inline(always)]
+    pub fn of(whose: ScratchOf) -> Option<*mut Self> {
+        let scratch = SCRATCH.get_ptr_mut(whose as u32)?;
+        // SAFETY: the pointer comes from the map.
+        unsafe { (*scratch).place = whose as u32 };
+        Some(scratch)
+    }
+
+    /// An address that the verifier knows the type of, as a number: functions that are verified by themselves take no other.
+    #[inline(always)]
+    pub fn number(scratch: *mut Self, address: u64) -> u64 {
+        // SAFETY: `scratch` is a map's value. What stands in a map is a number to the verifier.
+        unsafe {
+            let place = ptr::addr_of_mut!((*scratch).number);
+            place.write_volatile(address);
+            place.read_volatile()
+        }
+    }
+
+    /// The working memory at that place: for functions that are verified by themselves, which take numbers alone.
+    #[inline(always)]
+    pub fn at(place: u32) -> Option<*mut Self> {
+        SCRATCH.get_ptr_mut(place)
+    }
 }

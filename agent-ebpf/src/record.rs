@@ -72,7 +72,7 @@ impl<B> Fixed<B> {
         let len = size_of::<Self>() as u32;
         self.header.len_bytes = len;
         self.header.sequence = next_sequence(urgency);
-        let emitted = output(core::ptr::from_mut(self).cast(), &self.header, urgency);
+        let emitted = output(core::ptr::from_mut(self).cast(), len, &self.header, urgency);
         account(&self.header, emitted);
         emitted
     }
@@ -116,11 +116,30 @@ impl Builder {
         (record, body)
     }
 
+    /// The record that stands in a scratch buffer.
+    #[inline(always)]
+    pub fn of(scratch: *mut Scratch) -> Self {
+        Self { scratch }
+    }
+
     /// Its header.
     #[inline(always)]
     pub fn header(&mut self) -> &mut RecordHeader {
         // SAFETY: the record begins with a header.
         unsafe { &mut *core::ptr::addr_of_mut!((*self.scratch).record).cast::<RecordHeader>() }
+    }
+
+    /// Where something stands that is part of the record: how far from its beginning.
+    #[inline(always)]
+    pub fn place_of<T>(&self, part: &T) -> u32 {
+        (core::ptr::from_ref(part) as u64).wrapping_sub(self.scratch as u64) as u32
+    }
+
+    /// Of whose working memory this is a part.
+    #[inline(always)]
+    pub fn scratch(&self) -> u32 {
+        // SAFETY: `scratch` is a map's value.
+        unsafe { (*self.scratch).place }
     }
 
     #[inline(always)]
@@ -275,13 +294,8 @@ impl Builder {
     /// Hands the record over; whether it found room. A failure is not counted here: the caller knows what it means.
     #[inline(always)]
     pub fn try_emit(&mut self, urgency: Urgency) -> bool {
-        let header = self.header();
-        header.sequence = next_sequence(urgency);
-        let emitted = output(core::ptr::from_mut(header).cast(), header, urgency);
-        if emitted {
-            count_emitted(header.kind);
-        }
-        emitted
+        // SAFETY: `scratch` is a map's value.
+        unsafe { hand_over((*self.scratch).place, urgency as u32) != 0 }
     }
 
     /// Hands the record over; a failure is counted.
@@ -292,6 +306,30 @@ impl Builder {
             count_lost(header.session, header.kind, LOSS_RING);
         }
     }
+}
+
+/// Hands over the record in a scratch buffer; 0 where it found no room.
+///
+/// By numbers alone, so that the verifier goes through it once for each program, not once for each way that leads to it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn hand_over(scratch: u32, urgency: u32) -> u32 {
+    let Some(scratch) = Scratch::at(scratch) else { return 0 };
+    let mut record = Builder::of(scratch);
+    let header = record.header();
+    let len = black_box(header.len_bytes) & 0x7fff;
+    let emitted = if urgency == Urgency::Bulk as u32 {
+        header.sequence = next_sequence(Urgency::Bulk);
+        output(core::ptr::from_mut(header).cast(), len, header, Urgency::Bulk)
+    } else {
+        header.sequence = next_sequence(Urgency::Weighty);
+        let urgency = if urgency == Urgency::Now as u32 { Urgency::Now } else { Urgency::Weighty };
+        output(core::ptr::from_mut(header).cast(), len, header, urgency)
+    };
+    if emitted {
+        count_emitted(header.kind);
+    }
+    u32::from(emitted)
 }
 
 #[inline(always)]
@@ -320,13 +358,17 @@ fn next_sequence(urgency: Urgency) -> u64 {
 }
 
 #[inline(always)]
-fn output(record: *mut u8, header: &RecordHeader, urgency: Urgency) -> bool {
+fn output(record: *mut u8, len_bytes: u32, header: &RecordHeader, urgency: Urgency) -> bool {
     let ring: &RingBuf = match urgency {
         Urgency::Bulk => &BULK,
         Urgency::Weighty | Urgency::Now => &WEIGHTY,
     };
     let waiting = ring.query(u64::from(BPF_RB_AVAIL_DATA));
-    if !is_within_share(ring, waiting, header, urgency) {
+    let size = ring.query(u64::from(BPF_RB_RING_SIZE));
+    let is_bulk = u32::from(urgency == Urgency::Bulk);
+    if waiting >= free_to_all(size, header, urgency)
+        && takes_of_its_share(header.session, len_bytes, is_bulk, size / 8) == 0
+    {
         return false;
     }
     let wake = urgency == Urgency::Now || waiting > WAKE_AT_BYTES;
@@ -336,49 +378,59 @@ fn output(record: *mut u8, header: &RecordHeader, urgency: Urgency) -> bool {
         bpf_ringbuf_output(
             core::ptr::from_ref(ring).cast_mut().cast(),
             record.cast(),
-            u64::from(black_box(header.len_bytes) & 0x7fff),
+            u64::from(len_bytes),
             u64::from(flags),
         ) == 0
     }
 }
 
-/// Whether a session may put one more record into a ring.
+/// How much of a ring is free to all, whoever needs it first.
 ///
-/// Up to half of a ring is free to all: whoever needs it first. Of the rest each session has an eighth of the ring until
-/// the daemon has drained some, so that one that floods leaves room for the others. In the weighty ring what comes in
-/// numbers (changes of names) stops at half, all else at three quarters: a session can't hide its own execs behind its own
-/// unlinks.
+/// That is half of it. Of the rest each session has an eighth of the ring until the daemon has drained some, so that one
+/// that floods leaves room for the others. In the weighty ring what comes in numbers (changes of names) stops at half, all
+/// else at three quarters: a session can't hide its own execs behind its own unlinks.
 #[inline(always)]
-fn is_within_share(ring: &RingBuf, waiting: u64, header: &RecordHeader, urgency: Urgency) -> bool {
+fn free_to_all(size: u64, header: &RecordHeader, urgency: Urgency) -> u64 {
     const FIRST_IN_NUMBERS: u16 = RecordKind::Unlink.to_wire();
     const LAST_IN_NUMBERS: u16 = RecordKind::Mount.to_wire();
-    let size = ring.query(u64::from(BPF_RB_RING_SIZE));
     let in_numbers = urgency == Urgency::Bulk || (FIRST_IN_NUMBERS..=LAST_IN_NUMBERS).contains(&header.kind);
-    let free = if in_numbers { size / 2 } else { size / 4 * 3 };
-    if waiting < free {
-        return true;
-    }
-    let (epoch, len) = (State::Drains.load(), u64::from(header.len_bytes));
-    if SHARES.get_ptr_mut(&header.session).is_none() {
+    if in_numbers { size / 2 } else { size / 4 * 3 }
+}
+
+/// Takes room for one more record from a session's share of a ring; 0 where nothing is left of it.
+///
+/// By numbers alone: see `hand_over`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn takes_of_its_share(session: u64, len_bytes: u32, is_bulk: u32, most: u64) -> u32 {
+    let (epoch, len) = (State::Drains.load(), u64::from(len_bytes));
+    if SHARES.get_ptr_mut(&session).is_none() {
         let new = Share { epoch, weighty_bytes: 0, bulk_bytes: 0 };
         // Another processor may have been quicker: then this fails, as it should.
-        let _ = SHARES.insert(&header.session, &new, BPF_NOEXIST);
+        let _ = SHARES.insert(&session, &new, BPF_NOEXIST);
     }
-    let Some(share) = SHARES.get_ptr_mut(&header.session) else { return false };
+    let Some(share) = SHARES.get_ptr_mut(&session) else { return 0 };
     // SAFETY: the pointer comes from the map.
     let share = unsafe { &mut *share };
     if share.epoch != epoch {
         *share = Share { epoch, weighty_bytes: 0, bulk_bytes: 0 };
     }
-    let used = if urgency == Urgency::Bulk { &mut share.bulk_bytes } else { &mut share.weighty_bytes };
+    let used = if is_bulk != 0 { &mut share.bulk_bytes } else { &mut share.weighty_bytes };
     // SAFETY: the pointer comes from the map.
-    unsafe { fetch_add(used, len) + len <= size / 8 }
+    u32::from(unsafe { fetch_add(used, len) + len <= most })
 }
 
 /// Counts what could not be handed over.
 #[inline(always)]
 pub fn count_lost(session: u64, kind: u16, why: u32) {
-    let key = LossKey { session, kind: u32::from(kind), why };
+    count_loss(session, u32::from(kind), why);
+}
+
+/// By numbers alone: see `hand_over`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn count_loss(session: u64, kind: u32, why: u32) -> u32 {
+    let key = LossKey { session, kind, why };
     // SAFETY: the helper takes nothing.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     if LOST.get_ptr_mut(&key).is_none() {
@@ -395,6 +447,7 @@ pub fn count_lost(session: u64, kind: u16, why: u32) {
             State::LostUncounted.next();
         }
     }
+    0
 }
 
 /// Insert only where there is nothing.

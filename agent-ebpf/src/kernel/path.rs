@@ -13,6 +13,7 @@ use super::{Unreadable, read, read_at};
 use crate::maps::{PATH_BYTES, Scratch};
 
 /// A place in the tree of files: `struct path`.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Place {
     /// A `struct vfsmount`.
@@ -22,6 +23,7 @@ pub struct Place {
 }
 
 /// A path in the scratch buffer: `len_bytes` bytes from `start` on.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Resolved {
     /// Where it starts in [`Scratch::path`].
@@ -123,42 +125,66 @@ fn try_step(walk: &mut Walk) -> Result<End, Unreadable> {
 /// Writes the absolute path of a place into the scratch buffer.
 #[inline(always)]
 pub fn resolve(place: Place, scratch: *mut Scratch) -> Result<Resolved, Unreadable> {
-    walk(place, read(place.mnt, &VFSMOUNT_ROOT)?, scratch)
+    const TO_ITS_MOUNTS: u32 = 0;
+    walk(place, TO_ITS_MOUNTS, scratch)
 }
 
 /// Writes the path of a place from the root of its file system into the scratch buffer. It begins with two slashes more:
 /// the root's own name is one.
 #[inline(always)]
 pub fn resolve_within(place: Place, scratch: *mut Scratch) -> Result<Resolved, Unreadable> {
-    const NO_MOUNT_ENDS_IT: u64 = 0;
+    const NO_MOUNT_ENDS_IT: u32 = 1;
     walk(place, NO_MOUNT_ENDS_IT, scratch)
 }
 
 #[inline(always)]
-fn walk(place: Place, root: u64, scratch: *mut Scratch) -> Result<Resolved, Unreadable> {
+fn walk(place: Place, within: u32, scratch: *mut Scratch) -> Result<Resolved, Unreadable> {
+    // SAFETY: `scratch` is a map's value. By way of its memory typed pointers become numbers.
+    unsafe {
+        (*scratch).from = place;
+        match write_path((*scratch).place, within) {
+            0 => Err(Unreadable),
+            _ => Ok((*scratch).resolved),
+        }
+    }
+}
+
+/// Writes the path of the place in the scratch buffer beside it, with what is known of it; 0 where the kernel's memory could
+/// not be read.
+///
+/// By numbers alone, so that the verifier goes through it once for each program, not once for each way that leads to it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn write_path(scratch: u32, within: u32) -> u32 {
+    let Some(scratch) = Scratch::at(scratch) else { return 0 };
     // SAFETY: `scratch` is a map's value.
-    let path = unsafe { core::ptr::addr_of_mut!((*scratch).path) }.cast::<u8>();
-    let mut walk =
-        Walk { mnt: place.mnt, root, dentry: place.dentry, path, start: PATH_BYTES as u32, end: End::NotYet };
+    let (Place { mnt, dentry }, path) =
+        unsafe { ((*scratch).from, core::ptr::addr_of_mut!((*scratch).path).cast::<u8>()) };
+    let root = if within == 0 { read(mnt, &VFSMOUNT_ROOT) } else { Ok(0) };
+    let Ok(root) = root else { return 0 };
+    let mut walk = Walk { mnt, root, dentry, path, start: PATH_BYTES as u32, end: End::NotYet };
     // SAFETY: `step` takes a `Walk`, and the walk outlives the loop.
     unsafe {
         bpf_loop(MOST_STEPS, step as *const () as *mut c_void, core::ptr::addr_of_mut!(walk).cast(), NO_STEP);
     }
     if walk.end == End::Unreadable {
-        return Err(Unreadable);
+        return 0;
     }
     if walk.start == PATH_BYTES as u32 && walk.end == End::Root {
         walk.start -= 1;
         // SAFETY: one byte before the end of the first half of the buffer.
         unsafe { *path.add(PATH_BYTES - 1) = b'/' };
     }
-    Ok(Resolved {
+    let resolved = Resolved {
         start: walk.start,
         len_bytes: PATH_BYTES as u32 - walk.start,
         cut: walk.end == End::Full || walk.end == End::NotYet,
         unreachable: walk.end == End::Unreachable,
         hash: hash_of_end(path.cast(), walk.start),
-    })
+    };
+    // SAFETY: `scratch` is a map's value.
+    unsafe { (*scratch).resolved = resolved };
+    1
 }
 
 /// Whether a dentry has been unlinked (`d_unhashed`), as opposed to being a root that never was hashed.

@@ -1,6 +1,7 @@
 //! Who a task is.
 
 use aya_ebpf::bindings::task_struct;
+use aya_ebpf::helpers::bpf_get_current_task_btf;
 
 use super::field;
 use super::offsets::{TASK_GROUP_LEADER, TASK_PID, TASK_REAL_PARENT, TASK_START_BOOTTIME, TASK_STATUS, TASK_TGID};
@@ -27,6 +28,13 @@ impl Who {
             Self { tgid: field(task, &TASK_TGID), tid: field(task, &TASK_PID), start_boot_ns }
         }
     }
+}
+
+/// The task that runs.
+#[inline(always)]
+pub fn current() -> *mut task_struct {
+    // SAFETY: the helper takes nothing.
+    unsafe { bpf_get_current_task_btf() }.cast()
 }
 
 /// The parent of a task: the thread that made it, or who took its place.

@@ -7,7 +7,7 @@
 use agent_common::call::{ABSENT, ACT_OBJECT, Act, CWD, Call as SystemCall, PathArgument};
 use agent_common::{RecordKind, StringTag};
 
-use super::calls::{AT_FDCWD, Call};
+use super::calls::{AT_FDCWD, Call, add_directory};
 use super::file::{OpenFile, received};
 use crate::kernel::Unreadable;
 use crate::kernel::path::resolve;
@@ -38,7 +38,7 @@ pub fn act(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadable> {
     record.emit(Urgency::Weighty);
     const PIDFD_GETFD: u32 = SystemCall::place_of("pidfd_getfd");
     if call.place == PIDFD_GETFD && call.result >= 0 {
-        return received(call, call.result as u64, scratch);
+        return received(scratch, call.result as u64);
     }
     Ok(())
 }
@@ -84,7 +84,7 @@ fn add_path(record: &mut Builder, call: &Call, scratch: *mut Scratch, path: Path
     }
     let given = record.user_string(StringTag::Given, call.argument(path.name));
     let directory = if path.directory == CWD { AT_FDCWD } else { call.argument(path.directory) };
-    call.add_directory(record, scratch, directory, given.first)
+    add_directory(scratch, directory, u32::from(given.first))
 }
 
 /// `unlinkat` does the work of two calls.

@@ -12,8 +12,6 @@ use core::hint::black_box;
 use core::ptr::addr_of_mut;
 
 use aya_ebpf::Global;
-use aya_ebpf::bindings::task_struct;
-use aya_ebpf::helpers::bpf_get_current_task_btf;
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
@@ -33,20 +31,22 @@ use crate::kernel::offsets::{
     TASK_FS, VFSMOUNT_ROOT,
 };
 use crate::kernel::path::{Place, resolve};
-use crate::kernel::task::{Who, is_compat};
+use crate::kernel::task::{Who, current, is_compat};
 use crate::kernel::{Unreadable, field, read, read_at};
-use crate::maps::{HANDLERS, SCRATCH_CALL, Scratch};
+use crate::maps::{HANDLERS, Scratch, ScratchOf};
 use crate::member;
 use crate::record::{Builder, count_lost, header};
+use crate::verified::verified_once;
 
 /// The working directory in the place of a descriptor.
 pub const AT_FDCWD: u64 = -100i64 as u64;
 
 /// A system call of a member, at its exit.
+#[repr(C)]
 pub struct Call {
-    /// The calling task.
-    pub task: *mut task_struct,
-    /// Its membership.
+    /// Who makes it.
+    pub who: Who,
+    /// Their membership.
     pub member: Member,
     /// Its place in the table of calls, from 1.
     pub place: u32,
@@ -63,10 +63,9 @@ pub struct Call {
 impl Call {
     /// The call whose exit this is; `None` where nobody observes it, or the task is in no session.
     #[inline(always)]
-    fn of(ctx: &BtfTracePointContext, scratch: *mut Scratch) -> Option<Self> {
+    fn of(ctx: &BtfTracePointContext, scratch: *mut Scratch) -> Option<&'static Self> {
         let regs: *const core::ffi::c_void = ctx.arg(0);
-        // SAFETY: the helper takes nothing.
-        let task: *mut task_struct = unsafe { bpf_get_current_task_btf() }.cast();
+        let task = current();
         let compat = is_compat(task);
         let number = number(regs)?;
         let mut place = place(number, compat);
@@ -93,15 +92,27 @@ impl Call {
             }
         }
         let narrow = compat || number >= X32_FIRST;
-        // By way of a map's memory, whose contents the verifier does not follow: else it goes through a program once for each
-        // way in which arguments come.
-        // SAFETY: the path's buffer is aligned, long enough, and not in use yet.
-        let (arguments, place, narrow) = unsafe {
-            let kept = core::ptr::addr_of_mut!((*scratch).path).cast::<([u64; 8], u32, u32)>();
-            kept.write_volatile((arguments, place, u32::from(narrow)));
-            kept.read_volatile()
-        };
-        Some(Self { task, member: *member, place, narrow: narrow & 1 == 1, flags: 0, arguments, result: ctx.arg(1) })
+        let call = Self { who: Who::of(task), member: *member, place, narrow, flags: 0, arguments, result: ctx.arg(1) };
+        Some(call.put(scratch))
+    }
+
+    /// Puts it where it is handled: in a map's memory.
+    #[inline(always)]
+    pub fn put(self, scratch: *mut Scratch) -> &'static mut Self {
+        // SAFETY: `scratch` is a map's value. Volatile, or the compiler would keep what it has written in registers, which the
+        // verifier follows.
+        unsafe {
+            let place = addr_of_mut!((*scratch).call);
+            place.write_volatile(self);
+            &mut *place
+        }
+    }
+
+    /// The call that is handled.
+    #[inline(always)]
+    pub fn at(scratch: *mut Scratch) -> &'static Self {
+        // SAFETY: `scratch` is a map's value, in which the hook has put a call.
+        unsafe { &(*scratch).call }
     }
 
     /// The argument in that place; 0 where there is none.
@@ -135,7 +146,7 @@ impl Call {
     pub fn header_of(&self, kind: u16) -> RecordHeader {
         header(
             kind,
-            Who::of(self.task),
+            self.who,
             self.member.session,
             self.member.exec_number,
             member::record_flags(&self.member) | self.flags,
@@ -147,7 +158,7 @@ impl Call {
     pub fn file(&self, fd: u64) -> Result<u64, Unreadable> {
         // SAFETY: the task is BTF-typed, and so is what its field holds.
         let table: u64 = unsafe {
-            let files: *const core::ffi::c_void = field(self.task, &TASK_FILES);
+            let files: *const core::ffi::c_void = field(current(), &TASK_FILES);
             field(files, &FILES_FDT)
         };
         let size: u32 = read(table, &FDTABLE_MAX_FDS)?;
@@ -163,22 +174,6 @@ impl Call {
         }
     }
 
-    /// Adds to a record the directory that a path starts from, where it is not the root of all.
-    #[inline(always)]
-    pub fn add_directory(
-        &self,
-        record: &mut Builder,
-        scratch: *mut Scratch,
-        fd: u64,
-        given_first: u8,
-    ) -> Result<(), Unreadable> {
-        if let Some(directory) = self.directory(fd, given_first)? {
-            let path = resolve(directory, scratch)?;
-            record.path(StringTag::Directory, &path)?;
-        }
-        Ok(())
-    }
-
     /// Where a path that the caller gave starts from: the descriptor's or the working directory, and, if it is absolute, the
     /// caller's own root where that is none of a mount (a chroot), else nowhere.
     #[inline(always)]
@@ -186,7 +181,7 @@ impl Call {
         if given_first == b'/' {
             // SAFETY: the task is BTF-typed, and so is what its field holds.
             let root = unsafe {
-                let fs: *const core::ffi::c_void = field(self.task, &TASK_FS);
+                let fs: *const core::ffi::c_void = field(current(), &TASK_FS);
                 Place { mnt: field(fs, &FS_ROOT_MNT), dentry: field(fs, &FS_ROOT_DENTRY) }
             };
             let of_mount: u64 = read(root.mnt, &VFSMOUNT_ROOT)?;
@@ -198,9 +193,20 @@ impl Call {
         }
         // SAFETY: the task is BTF-typed, and so is what its field holds.
         Ok(Some(unsafe {
-            let fs: *const core::ffi::c_void = field(self.task, &TASK_FS);
+            let fs: *const core::ffi::c_void = field(current(), &TASK_FS);
             Place { mnt: field(fs, &FS_PWD_MNT), dentry: field(fs, &FS_PWD_DENTRY) }
         }))
+    }
+}
+
+verified_once! {
+    /// Adds to the record the directory that a path starts from, where it is not the root of all.
+    pub fn add_directory as add_directory_of(call, scratch, fd: u64, given_first: u32) {
+        if let Some(directory) = call.directory(fd, given_first as u8)? {
+            let path = resolve(directory, scratch)?;
+            Builder::of(scratch).path(StringTag::Directory, &path)?;
+        }
+        Ok(())
     }
 }
 
@@ -340,13 +346,15 @@ static COUNT_CALLS: Global<u64> = Global::new(0);
 #[inline(always)]
 fn count_any(ctx: &BtfTracePointContext) {
     let regs: *const core::ffi::c_void = ctx.arg(0);
-    // SAFETY: `regs` is BTF-typed, and the offset is that of its field; the helper takes nothing.
-    let (number, task): (u64, *mut task_struct) = unsafe { (field(regs, &REGS_AX), bpf_get_current_task_btf().cast()) };
+    // SAFETY: `regs` is BTF-typed, and the offset is that of its field.
+    let number: u64 = unsafe { field(regs, &REGS_AX) };
+    let task = current();
     let Some(member) = member::of(task) else { return };
-    let Some(scratch) = SCRATCH_CALL.get_ptr_mut(0) else { return };
+    let Some(scratch) = Scratch::of(ScratchOf::Call) else { return };
     let narrow = is_compat(task);
-    let call = Call { task, member: *member, place: 0, narrow, flags: 0, arguments: [0; 8], result: 0 };
-    file::count_call(&call, number as u32, scratch);
+    let who = Who::of(task);
+    let call = Call { who, member: *member, place: 0, narrow, flags: 0, arguments: [0; 8], result: 0 };
+    file::count_call(call.put(scratch), number as u32, scratch);
 }
 
 /// The exit of any system call.
@@ -356,8 +364,7 @@ pub fn on_sys_exit(ctx: BtfTracePointContext) -> i32 {
         count_any(&ctx);
     }
     let Some(number) = number(ctx.arg(0)) else { return 0 };
-    // SAFETY: the helper takes nothing.
-    let task: *mut task_struct = unsafe { bpf_get_current_task_btf() }.cast();
+    let task = current();
     let mut place = place(number, is_compat(task));
     if place == SOCKETCALL {
         let regs: *const core::ffi::c_void = ctx.arg(0);
@@ -380,14 +387,14 @@ pub fn on_sys_exit(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn handle(ctx: &BtfTracePointContext, handler: impl FnOnce(&Call, *mut Scratch) -> Result<(), Unreadable>) -> i32 {
     const EFAULT: i64 = -14;
-    let Some(scratch) = SCRATCH_CALL.get_ptr_mut(0) else { return 0 };
+    let Some(scratch) = Scratch::of(ScratchOf::Call) else { return 0 };
     let Some(call) = Call::of(ctx, scratch) else { return 0 };
     if call.place == SOCKETCALL {
         // The kernel could not read its arguments either, or another thread has taken them away.
         if call.result != EFAULT {
             count_lost(call.member.session, call.shape().kind, LOSS_READ);
         }
-    } else if handler(&call, scratch).is_err() {
+    } else if handler(call, scratch).is_err() {
         count_lost(call.member.session, call.shape().kind, LOSS_READ);
     }
     0

@@ -5,6 +5,7 @@
 //! failed left no object: its path is as given, beside the directory it starts from. Misses what io_uring does; a descriptor that
 //! another thread replaces between its making and the exit of the call is seen as its replacement.
 
+use core::hint::black_box;
 use core::ptr::addr_of_mut;
 
 use agent_common::call::Call as SystemCall;
@@ -24,10 +25,11 @@ use crate::kernel::offsets::{
     VMA_FILE, VMA_FLAGS,
 };
 use crate::kernel::path::{Place, Resolved, is_bound, is_internal, is_nameless, resolve, resolve_within};
-use crate::kernel::task::Who;
+use crate::kernel::task::current;
 use crate::kernel::{Unreadable, field, read};
 use crate::maps::{FOLDED, Scratch, fetch_add};
 use crate::record::{BPF_NOEXIST, Builder, Given, Urgency, count_lost};
+use crate::verified::verified_once;
 
 /// The flags in a `struct open_how`; 0 where it cannot be read.
 #[inline(always)]
@@ -47,7 +49,7 @@ pub fn open_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadable> {
     const BY_HANDLE: u32 = SystemCall::place_of("open_by_handle_at");
     const O_CREAT_WRONLY: u64 = 0o101;
     if call.result >= 0 {
-        return tell_open(call, call.file(call.result as u64)?, scratch);
+        return tell_open(scratch, call.file(call.result as u64)?);
     }
     let (mut record, open) = begin(call, RecordKind::Open, scratch);
     let [first, second, third, ..] = call.arguments;
@@ -62,16 +64,16 @@ pub fn open_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadable> {
     open.key.access = access_of_flags(flags);
     let given = record.user_string(StringTag::Given, name);
     name_as_given(&mut record, open, call, scratch, directory_fd, &given)?;
-    if let Some(fold) = count(open) {
-        announce(&mut record, fold, open);
+    if count(&record, open) {
+        announce(&mut record, open);
     }
     Ok(())
 }
 
 /// An open that this file came of.
 #[inline(always)]
-pub fn tell_open(call: &Call, file: u64, scratch: *mut Scratch) -> Result<(), Unreadable> {
-    tell(call, RecordKind::Open, file, scratch)
+pub fn tell_open(scratch: *mut Scratch, file: u64) -> Result<(), Unreadable> {
+    tell(scratch, RecordKind::Open, file)
 }
 
 /// A file that was mapped, at the exit of the call: to be executed, or so that writing reaches it.
@@ -93,7 +95,7 @@ pub fn map_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadable> {
     {
         return Ok(());
     }
-    let found = mapping(call, if maps { call.result as u64 } else { address });
+    let found = mapping(scratch, if maps { call.result as u64 } else { address });
     let (file, shared, protection) = if found.file != 0 {
         (found.file, found.flags & VM_SHARED != 0, if hidden { found.flags } else { protection })
     } else {
@@ -105,10 +107,10 @@ pub fn map_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadable> {
         (file, flags & MAP_SHARED != 0, protection)
     };
     if protection & PROT_EXEC != 0 {
-        tell(call, RecordKind::MapExec, file, scratch)?;
+        tell(scratch, RecordKind::MapExec, file)?;
     }
     if protection & PROT_WRITE != 0 && shared {
-        tell(call, RecordKind::MapWrite, file, scratch)?;
+        tell(scratch, RecordKind::MapWrite, file)?;
     }
     Ok(())
 }
@@ -118,18 +120,19 @@ const MMAP2: u32 = SystemCall::place_of("mmap2");
 
 /// What is mapped at an address, by the kernel's own account.
 #[inline(always)]
-fn mapping(call: &Call, address: u64) -> Found {
+fn mapping(scratch: *mut Scratch, address: u64) -> Found {
     let mut found = Found { file: 0, flags: 0 };
     // SAFETY: `found_mapping` takes a `Found`, which outlives the call.
     unsafe {
         bpf_find_vma(
-            call.task.cast(),
+            current().cast(),
             address,
             found_mapping as *const () as *mut core::ffi::c_void,
             addr_of_mut!(found).cast(),
             0,
         );
     }
+    found.file = Scratch::number(scratch, found.file);
     found
 }
 
@@ -150,15 +153,19 @@ extern "C" fn found_mapping(_task: *mut core::ffi::c_void, vma: *const core::ffi
     0
 }
 
-/// Tells of a file, or counts a repeat.
-#[inline(always)]
-fn tell(call: &Call, kind: RecordKind, file: u64, scratch: *mut Scratch) -> Result<(), Unreadable> {
-    let (mut record, open) = begin(call, kind, scratch);
-    let Some(fold) = succeeded(open, file, scratch)? else { return Ok(()) };
-    record.path(StringTag::Path, &fold.path)?;
-    add_within(&mut record, open, file, scratch)?;
-    announce(&mut record, fold.fold, open);
-    Ok(())
+verified_once! {
+    /// Tells of a file, or counts a repeat.
+    fn tell as tell_of_file(call, scratch, kind: RecordKind, file: u64) {
+        let (mut record, open) = begin(call, kind, scratch);
+        let path = name_file(open, file, scratch)?;
+        if !count(&record, open) {
+            return Ok(());
+        }
+        record.path(StringTag::Path, &path)?;
+        add_within(&mut record, open, file, scratch)?;
+        announce(&mut record, open);
+        Ok(())
+    }
 }
 
 /// Adds where a file lies in its file system, where its path may not tell.
@@ -195,36 +202,39 @@ pub fn transfer_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadabl
         if let Some(fd) = fd
             && let Ok(file) = call.file(fd)
         {
-            transferred(call, file, access, scratch)?;
+            transferred(scratch, file, access)?;
         }
     }
     Ok(())
 }
 
-/// Counts what was read from a file or written to it. Pipes, sockets and devices are no files that keep anything.
-#[inline(always)]
-pub fn transferred(call: &Call, file: u64, access: u32, scratch: *mut Scratch) -> Result<(), Unreadable> {
-    const S_IFMT: u16 = 0o170_000;
-    const S_IFREG: u16 = 0o100_000;
-    let inode: u64 = read(file, &FILE_INODE)?;
-    if read::<u16>(inode, &INODE_MODE)? & S_IFMT != S_IFREG {
-        return Ok(());
+verified_once! {
+    /// Counts what was read from a file or written to it. Pipes, sockets and devices are no files that keep anything.
+    pub fn transferred as count_transfer(call, scratch, file: u64, access: u32) {
+        const S_IFMT: u16 = 0o170_000;
+        const S_IFREG: u16 = 0o100_000;
+        let inode: u64 = read(file, &FILE_INODE)?;
+        if read::<u16>(inode, &INODE_MODE)? & S_IFMT != S_IFREG {
+            return Ok(());
+        }
+        let sb: u64 = read(inode, &INODE_SB)?;
+        let (mut record, open) = begin(call, RecordKind::Io, scratch);
+        open.key.inode = read(inode, &INODE_INO)?;
+        open.key.device = read(sb, &SB_DEV)?;
+        open.key.access = access;
+        open.key.errno = 0;
+        // By whatever name: to resolve it each time would cost more than the call.
+        open.key.path_hash = 0;
+        open.key.flags = 0;
+        open.bytes = call.result as u64;
+        if !count(&record, open) {
+            return Ok(());
+        }
+        let path = resolve(OpenFile::read(file)?.place, scratch)?;
+        record.path(StringTag::Path, &path)?;
+        announce(&mut record, open);
+        Ok(())
     }
-    let sb: u64 = read(inode, &INODE_SB)?;
-    let (mut record, open) = begin(call, RecordKind::Io, scratch);
-    open.key.inode = read(inode, &INODE_INO)?;
-    open.key.device = read(sb, &SB_DEV)?;
-    open.key.access = access;
-    open.key.errno = 0;
-    // By whatever name: to resolve it each time would cost more than the call.
-    open.key.path_hash = 0;
-    open.key.flags = 0;
-    open.bytes = call.result as u64;
-    let Some(fold) = count(open) else { return Ok(()) };
-    let path = resolve(OpenFile::read(file)?.place, scratch)?;
-    record.path(StringTag::Path, &path)?;
-    announce(&mut record, fold, open);
-    Ok(())
 }
 
 /// Counts a system call by its number.
@@ -238,23 +248,24 @@ pub fn count_call(call: &Call, number: u32, scratch: *mut Scratch) {
     open.key.path_hash = 0;
     open.key.flags = u32::from(call.narrow);
     open.narrow = u32::from(call.narrow);
-    if let Some(fold) = count(open) {
-        announce(&mut record, fold, open);
+    if count(&record, open) {
+        announce(&mut record, open);
     }
 }
 
-/// A descriptor that came from another process: each is told of, none is counted.
-#[inline(always)]
-pub fn received(call: &Call, fd: u64, scratch: *mut Scratch) -> Result<(), Unreadable> {
-    // Another thread may have closed it.
-    let Ok(file) = call.file(fd) else { return Ok(()) };
-    let (mut record, open) = begin(call, RecordKind::FdReceive, scratch);
-    let path = name_file(open, file, scratch)?;
-    alone(open);
-    record.path(StringTag::Path, &path)?;
-    add_within(&mut record, open, file, scratch)?;
-    record.emit(Urgency::Weighty);
-    Ok(())
+verified_once! {
+    /// A descriptor that came from another process: each is told of, none is counted.
+    pub fn received as tell_of_received(call, scratch, fd: u64) {
+        // Another thread may have closed it.
+        let Ok(file) = call.file(fd) else { return Ok(()) };
+        let (mut record, open) = begin(call, RecordKind::FdReceive, scratch);
+        let path = name_file(open, file, scratch)?;
+        alone(open);
+        record.path(StringTag::Path, &path)?;
+        add_within(&mut record, open, file, scratch)?;
+        record.emit(Urgency::Weighty);
+        Ok(())
+    }
 }
 
 /// Begins a record of what is folded.
@@ -269,8 +280,8 @@ pub fn begin(call: &Call, kind: RecordKind, scratch: *mut Scratch) -> (Builder, 
 #[inline(always)]
 pub fn begin_key(call: &Call, kind: RecordKind, open: &mut Open) {
     open.key.session = call.member.session;
-    open.key.start_boot_ns = Who::of(call.task).start_boot_ns;
-    open.key.tgid = Who::of(call.task).tgid;
+    open.key.start_boot_ns = call.who.start_boot_ns;
+    open.key.tgid = call.who.tgid;
     open.key.exec_number = call.member.exec_number;
     open.key.kind = u32::from(kind.to_wire());
     open.key.reserved = 0;
@@ -376,19 +387,6 @@ pub fn access_of_flags(flags: u64) -> u32 {
     }
 }
 
-/// A key that is to be announced.
-struct Unannounced {
-    fold: *mut Fold,
-    path: Resolved,
-}
-
-/// Says in the body which file it is, and counts it; `None` when that was all there is to do.
-#[inline(always)]
-fn succeeded(open: &mut Open, file: u64, scratch: *mut Scratch) -> Result<Option<Unannounced>, Unreadable> {
-    let path = name_file(open, file, scratch)?;
-    Ok(count(open).map(|fold| Unannounced { fold, path }))
-}
-
 /// Says in the body which file it is.
 #[inline(always)]
 fn name_file(open: &mut Open, file: u64, scratch: *mut Scratch) -> Result<Resolved, Unreadable> {
@@ -430,10 +428,28 @@ pub fn name_as_given(
     Ok(())
 }
 
-/// Counts an open under its key, and says so in the body. `None` when that was all there is to do: the key has been
-/// announced. A null is a full table: the record stands for itself alone.
+/// Counts an open under its key, and says so in the body; whether the key is still to be announced.
 #[inline(always)]
-pub fn count(open: &mut Open) -> Option<*mut Fold> {
+pub fn count(record: &Builder, open: &mut Open) -> bool {
+    count_at(record.scratch(), record.place_of(open)) != 0
+}
+
+/// The `Open` that stands so far from the beginning of a scratch buffer.
+#[inline(always)]
+fn open_at(scratch: *mut Scratch, at: u32) -> *mut Open {
+    /// Behind the header, and at most another body.
+    const FURTHEST: u32 = 0xf8;
+    // SAFETY: a record's buffer is much longer, and begins a map's value; an `Open` is integers alone.
+    unsafe { scratch.cast::<u8>().add((black_box(at) & FURTHEST) as usize).cast() }
+}
+
+/// By numbers alone: see `hand_over`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn count_at(scratch: u32, at: u32) -> u32 {
+    let Some(scratch) = Scratch::at(scratch) else { return 0 };
+    // SAFETY: what stands there is an `Open`.
+    let open = unsafe { &mut *open_at(scratch, at) };
     // SAFETY: the helper takes nothing.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     let mut fold = FOLDED.get_ptr_mut(&open.key);
@@ -444,8 +460,9 @@ pub fn count(open: &mut Open) -> Option<*mut Fold> {
         fold = FOLDED.get_ptr_mut(&open.key);
     }
     let Some(fold) = fold else {
+        // A full table: the record stands for itself alone.
         alone(open);
-        return Some(core::ptr::null_mut());
+        return 1;
     };
     // SAFETY: `fold` points into the map.
     unsafe {
@@ -455,12 +472,12 @@ pub fn count(open: &mut Open) -> Option<*mut Fold> {
         }
         (*fold).last_boot_ns = now;
         if (*fold).announced != 0 {
-            return None;
+            return 0;
         }
         open.first_boot_ns = (*fold).first_boot_ns;
     }
     open.folded = 1;
-    Some(fold)
+    1
 }
 
 /// Says in the body that the record stands for itself alone.
@@ -475,13 +492,27 @@ fn alone(open: &mut Open) {
 /// Hands over the record that tells of a key. Where it finds no room, the next repeat announces the key again; the count
 /// goes on either way.
 #[inline(always)]
-pub fn announce(record: &mut Builder, fold: *mut Fold, open: &Open) {
-    if fold.is_null() {
+pub fn announce(record: &mut Builder, open: &Open) {
+    announce_at(record.scratch(), record.place_of(open));
+}
+
+/// By numbers alone: see `hand_over`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn announce_at(scratch: u32, at: u32) -> u32 {
+    let Some(scratch) = Scratch::at(scratch) else { return 0 };
+    // SAFETY: what stands there is an `Open`.
+    let open = unsafe { &*open_at(scratch, at) };
+    let mut record = Builder::of(scratch);
+    if open.folded == 0 {
         record.emit(Urgency::Bulk);
     } else if record.try_emit(Urgency::Bulk) {
-        // SAFETY: `fold` points into the map.
-        unsafe { (*fold).announced = 1 };
+        if let Some(fold) = FOLDED.get_ptr_mut(&open.key) {
+            // SAFETY: `fold` points into the map.
+            unsafe { (*fold).announced = 1 };
+        }
     } else {
         count_lost(open.key.session, open.key.kind as u16, LOSS_ANNOUNCE);
     }
+    0
 }

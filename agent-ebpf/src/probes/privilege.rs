@@ -24,7 +24,7 @@ use crate::kernel::offsets::{
 };
 use crate::kernel::task::Who;
 use crate::kernel::{field, read};
-use crate::maps::{MEMBER, SCRATCH_SIGNAL};
+use crate::maps::{MEMBER, Scratch, ScratchOf};
 use crate::member;
 use crate::record::{Builder, Fixed, Urgency, header};
 
@@ -43,7 +43,7 @@ pub fn on_signal(ctx: BtfTracePointContext) -> i32 {
     if target_session == member.session || !is_from_a_process(info) {
         return 0;
     }
-    let Some(scratch) = SCRATCH_SIGNAL.get_ptr_mut(0) else { return 0 };
+    let Some(scratch) = Scratch::of(ScratchOf::Signal) else { return 0 };
     let kind = RecordKind::Signal.to_wire();
     let head = header(kind, Who::of(task), member.session, member.exec_number, member::record_flags(member));
     let (mut record, body) = Builder::begin::<Act>(scratch, head);

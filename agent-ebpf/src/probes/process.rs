@@ -25,9 +25,9 @@ use crate::kernel::offsets::{
 use crate::kernel::path::{Place, is_internal, is_nameless, resolve};
 use crate::kernel::task::{Who, parent};
 use crate::kernel::{Unreadable, field};
-use crate::maps::{ENVIRONMENT, EXECUTABLES, MEMBER, OPENED, SCRATCH_EXEC, Scratch, State, USERS, new_session};
+use crate::maps::{ENVIRONMENT, EXECUTABLES, MEMBER, OPENED, Scratch, ScratchOf, State, USERS, new_session};
 use crate::member;
-use crate::probes::calls::{AT_FDCWD, Call};
+use crate::probes::calls::{AT_FDCWD, Call, add_directory};
 use crate::probes::privilege;
 use crate::record::{Builder, Fixed, Urgency, count_lost, header};
 
@@ -90,7 +90,7 @@ pub fn on_exec(ctx: BtfTracePointContext) -> i32 {
     }
     let (now, before) = join(task, member, recognised);
     let Some(now) = now else { return 0 };
-    if let Some(scratch) = SCRATCH_EXEC.get_ptr_mut(0)
+    if let Some(scratch) = Scratch::of(ScratchOf::Exec)
         && report_exec(scratch, task, bprm, file, &image, &now, before).is_err()
     {
         count_lost(now.session, RecordKind::Exec.to_wire(), LOSS_READ);
@@ -385,7 +385,7 @@ pub fn exec_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadable> {
     let (mut record, body) = Builder::begin::<ExecFailed>(scratch, call.header(RecordKind::ExecFailed));
     *body = ExecFailed { errno: call.errno(), reserved: 0 };
     let given = record.user_string(StringTag::Given, name);
-    call.add_directory(&mut record, scratch, directory_fd, given.first)?;
+    add_directory(scratch, directory_fd, u32::from(given.first))?;
     record.emit(Urgency::Weighty);
     Ok(())
 }

@@ -58,7 +58,7 @@ pub(super) fn moved(call: &Call, scratch: *mut Scratch, request: u64, opcode: u8
     };
     for (file, access) in [(from, ACCESS_READ), (to, ACCESS_WRITE)] {
         if file != 0 {
-            transferred(call, file, access, scratch)?;
+            transferred(scratch, file, access)?;
         }
     }
     Ok(())

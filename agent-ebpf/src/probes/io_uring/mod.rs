@@ -28,7 +28,6 @@ use agent_common::maps::{LOSS_READ, LOSS_UNTOLD};
 use agent_common::record::FLAG_IO_URING;
 use agent_common::{RecordKind, StringTag};
 use aya_ebpf::bindings::task_struct;
-use aya_ebpf::helpers::bpf_get_current_task_btf;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
@@ -44,8 +43,9 @@ use crate::kernel::offsets::{
     TASK_GROUP_LEADER,
 };
 use crate::kernel::path::resolve;
+use crate::kernel::task::{Who, current};
 use crate::kernel::{Unreadable, field, read};
-use crate::maps::{SCRATCH_URING, Scratch};
+use crate::maps::{Scratch, ScratchOf};
 use crate::member;
 use crate::record::{Builder, count_lost};
 
@@ -83,36 +83,36 @@ const WRITEV_FIXED: u8 = 61;
 
 /// The operation as a call of the process that submitted it; `None` where that is in no session.
 #[inline(always)]
-fn call(result: i64) -> Option<Call> {
-    // SAFETY: the helper takes nothing; a group leader is BTF-typed.
-    let (task, leader): (*mut task_struct, *mut task_struct) = unsafe {
-        let task: *mut task_struct = bpf_get_current_task_btf().cast();
-        (task, field(task, &TASK_GROUP_LEADER))
-    };
+fn call(scratch: *mut Scratch, result: i64) -> Option<&'static mut Call> {
+    let task = current();
+    // SAFETY: a group leader is BTF-typed.
+    let leader: *mut task_struct = unsafe { field(task, &TASK_GROUP_LEADER) };
     let member = match member::of(task) {
         Some(member) => *member,
         None => *member::of(leader)?,
     };
-    Some(Call { task, member, place: 0, narrow: false, flags: FLAG_IO_URING, arguments: [0; 8], result })
+    let who = Who::of(task);
+    let call = Call { who, member, place: 0, narrow: false, flags: FLAG_IO_URING, arguments: [0; 8], result };
+    Some(call.put(scratch))
 }
 
 /// An operation was taken in.
 #[btf_tracepoint(function = "io_uring_submit_req")]
 pub fn on_uring_submit(ctx: BtfTracePointContext) -> i32 {
     let request: u64 = ctx.arg(0);
-    let Some(mut call) = call(0) else { return 0 };
-    let Some(scratch) = SCRATCH_URING.get_ptr_mut(0) else { return 0 };
+    let Some(scratch) = Scratch::of(ScratchOf::Uring) else { return 0 };
+    let Some(call) = call(scratch, 0) else { return 0 };
     let Ok(opcode) = read::<u8>(request, &IO_OPCODE) else { return 0 };
-    sockets::remember(&call, scratch, request, opcode);
+    sockets::remember(call, scratch, request, opcode);
     let ending = if is_silent(request) {
-        silent(&call, scratch, request, opcode);
+        silent(call, scratch, request, opcode);
         Ending::Untold
     } else if live::begin(&key_of(request), request, opcode, name_len(request, opcode)) {
         Ending::Told
     } else {
         Ending::ToldOfSeveral
     };
-    if names::submitted(&mut call, scratch, request, opcode, ending).is_err()
+    if names::submitted(call, scratch, request, opcode, ending).is_err()
         && let Some(kind) = names::kind_of(opcode, request)
     {
         count_lost(call.member.session, kind.to_wire(), LOSS_READ);
@@ -203,14 +203,14 @@ pub fn on_uring_overflow(ctx: BtfTracePointContext) -> i32 {
     if flags & IORING_CQE_F_NOTIF != 0 {
         return 0;
     }
-    let Some(mut call) = call(result) else { return 0 };
-    let Some(scratch) = SCRATCH_URING.get_ptr_mut(0) else { return 0 };
+    let Some(scratch) = Scratch::of(ScratchOf::Uring) else { return 0 };
+    let Some(call) = call(scratch, result) else { return 0 };
     let session = call.member.session;
     match live::of(&key) {
         Some(live) if live.count == 1 && live.request != 0 => {
             let Ok(opcode) = read::<u8>(live.request, &IO_OPCODE) else { return 0 };
             names::completed(scratch, live.request, opcode, result, session);
-            ended(&mut call, scratch, &key, live.request, opcode);
+            ended(call, scratch, &key, live.request, opcode);
         }
         Some(live) => {
             count_lost(session, RecordKind::IoUringSubmit.to_wire(), LOSS_UNTOLD);
@@ -246,9 +246,9 @@ pub fn on_uring_complete(ctx: BtfTracePointContext) -> i32 {
     if flags & IORING_CQE_F_NOTIF != 0 {
         return 0;
     }
-    let Some(scratch) = SCRATCH_URING.get_ptr_mut(0) else { return 0 };
+    let Some(scratch) = Scratch::of(ScratchOf::Uring) else { return 0 };
     let key = Key { ring, user_data };
-    let Some(mut call) = call(result) else {
+    let Some(call) = call(scratch, result) else {
         // Of the kernel's own threads that end what others have begun: whose it is was kept.
         if let Ok(opcode) = read::<u8>(request, &IO_OPCODE) {
             names::completed(scratch, request, opcode, result, 0);
@@ -259,13 +259,13 @@ pub fn on_uring_complete(ctx: BtfTracePointContext) -> i32 {
         if let Some(live) = live::of(&key)
             && result >= 0
         {
-            further(&mut call, scratch, &key, &live);
+            further(call, scratch, &key, &live);
         }
         return 0;
     }
     let Ok(opcode) = read::<u8>(request, &IO_OPCODE) else { return 0 };
     names::completed(scratch, request, opcode, result, call.member.session);
-    ended(&mut call, scratch, &key, request, opcode);
+    ended(call, scratch, &key, request, opcode);
     0
 }
 
@@ -290,7 +290,7 @@ fn further(call: &mut Call, scratch: *mut Scratch, key: &Key, live: &Live) {
         let command = live.request + IO_CMD.load();
         let slot = if live.request == 0 { 0 } else { read(command, &IO_ACCEPT_SLOT).unwrap_or(0) };
         if let Ok(file) = made_file(call, key.ring, slot)
-            && accepted(call, scratch, file).is_err()
+            && accepted(scratch, file).is_err()
         {
             count_lost(call.member.session, RecordKind::Accept.to_wire(), LOSS_READ);
         }
@@ -306,15 +306,15 @@ fn further(call: &mut Call, scratch: *mut Scratch, key: &Key, live: &Live) {
 }
 
 /// The same as by a system call.
-#[inline(never)]
+#[inline(always)]
 fn done(call: &mut Call, scratch: *mut Scratch, key: &Key, request: u64, opcode: u8) -> Result<(), Unreadable> {
     let command = request + IO_CMD.load();
     match opcode {
         OPENAT | OPENAT2 if call.result >= 0 => {
-            tell_open(call, made_file(call, key.ring, read(command, &IO_OPEN_SLOT)?)?, scratch)
+            tell_open(scratch, made_file(call, key.ring, read(command, &IO_OPEN_SLOT)?)?)
         }
         ACCEPT if call.result >= 0 => match made_file(call, key.ring, read(command, &IO_ACCEPT_SLOT)?) {
-            Ok(file) => tell_socket(call, scratch, RecordKind::Accept, file),
+            Ok(file) => tell_socket(scratch, RecordKind::Accept, file),
             Err(Unreadable) => Ok(()),
         },
         CONNECT | BIND | SEND | SENDMSG | SEND_ZC | SENDMSG_ZC => sockets::addressed(call, scratch, request, opcode),
@@ -329,7 +329,7 @@ fn done(call: &mut Call, scratch: *mut Scratch, key: &Key, request: u64, opcode:
         }
         LISTEN => match read(request, &IO_FILE)? {
             0 => Ok(()),
-            file => tell_socket(call, scratch, RecordKind::Listen, file),
+            file => tell_socket(scratch, RecordKind::Listen, file),
         },
         SOCKET => {
             let (domain, kind): (u32, u32) = (read(command, &IO_SOCKET_DOMAIN)?, read(command, &IO_SOCKET_TYPE)?);
@@ -356,8 +356,8 @@ fn submitted(call: &Call, scratch: *mut Scratch, request: u64, opcode: u8) -> Re
     open.key.errno = call.errno();
     if file == 0 {
         open.key.path_hash = hash.finish();
-        if let Some(fold) = count(open) {
-            announce(&mut record, fold, open);
+        if count(&record, open) {
+            announce(&mut record, open);
         }
         return Ok(());
     }
@@ -368,9 +368,9 @@ fn submitted(call: &Call, scratch: *mut Scratch, request: u64, opcode: u8) -> Re
     open.key.inode = found.inode;
     open.key.device = found.device;
     open.key.flags = found.flags;
-    if let Some(fold) = count(open) {
+    if count(&record, open) {
         record.path(StringTag::Path, &path)?;
-        announce(&mut record, fold, open);
+        announce(&mut record, open);
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use crate::kernel::offsets::{
 use crate::kernel::{Unreadable, read};
 use crate::maps::Scratch;
 use crate::probes::act::{add_object, begin_act};
-use crate::probes::calls::{AT_FDCWD, Call, errno_of};
+use crate::probes::calls::{AT_FDCWD, Call, add_directory, errno_of};
 use crate::probes::file::{access_of_flags, announce, begin, count, name_as_given};
 use crate::record::{Builder, Urgency, count_lost};
 
@@ -118,8 +118,8 @@ fn names(
         _ => ((read::<u32>(command, &IO_UNLINK_DFD)?, read(command, &IO_UNLINK_NAME)?), NOTHING),
     };
     let (mut record, _body): (Builder, &mut Act) = begin_act(call, kind.to_wire(), scratch);
-    add_name(&mut record, call, scratch, first)?;
-    add_name(&mut record, call, scratch, second)?;
+    add_name(&mut record, scratch, first)?;
+    add_name(&mut record, scratch, second)?;
     let text = match opcode {
         SYMLINKAT => read(read(command, &IO_LINK_OLD)?, &FILENAME_NAME)?,
         SETXATTR | FSETXATTR => read(command, &IO_XATTR_NAME)?,
@@ -154,17 +154,12 @@ fn place_of(opcode: u8) -> u32 {
 
 /// Adds a path that stands in a `struct filename`; nothing where there is none.
 #[inline(always)]
-fn add_name(
-    record: &mut Builder,
-    call: &Call,
-    scratch: *mut Scratch,
-    (directory, filename): (u32, u64),
-) -> Result<(), Unreadable> {
+fn add_name(record: &mut Builder, scratch: *mut Scratch, (directory, filename): (u32, u64)) -> Result<(), Unreadable> {
     if filename == 0 {
         return Ok(());
     }
     let given = record.kernel_string(StringTag::Given, read(filename, &FILENAME_NAME)?)?;
-    call.add_directory(record, scratch, u64::from(directory), given.first)
+    add_directory(scratch, u64::from(directory), u32::from(given.first))
 }
 
 /// Tells of what a completed operation did by a path, or did not. Whose it is was kept with it, so it does not matter which
@@ -206,8 +201,8 @@ fn tell(record: &mut Builder, scratch: *mut Scratch, request: u64, opcode: u8, r
         if result < 0 {
             let open: &mut Open = record.body();
             open.key.errno = errno_of(result);
-            if let Some(fold) = count(open) {
-                announce(record, fold, open);
+            if count(record, open) {
+                announce(record, open);
             }
         }
         return Ok(());

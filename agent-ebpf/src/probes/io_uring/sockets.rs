@@ -114,15 +114,21 @@ pub(super) fn addressed(call: &mut Call, scratch: *mut Scratch, request: u64, op
     let told = match opcode {
         CONNECT => {
             let (at, len): (u64, u32) = (read(command, &IO_CONNECT_ADDR)?, read(command, &IO_CONNECT_LEN)?);
-            let given = given.unwrap_or(GivenAt::Process { at, len: u64::from(len) });
-            connected(call, scratch, file, given)
+            given.unwrap_or(GivenAt::Process { at, len: u64::from(len) }).put(scratch);
+            connected(scratch, file)
         }
-        BIND => bound(call, scratch, file, given.unwrap_or(GivenAt::NONE)),
+        BIND => {
+            given.unwrap_or(GivenAt::NONE).put(scratch);
+            bound(scratch, file)
+        }
         _ => {
             let flags: u32 = read(command, &IO_MSG_FLAGS)?;
             call.narrow = flags & MSG_CMSG_COMPAT != 0;
             match given {
-                Some(given) => sent(call, scratch, file, given, u64::from(flags)),
+                Some(given) => {
+                    given.put(scratch);
+                    sent(scratch, file, u64::from(flags))
+                }
                 None if matches!(opcode, SENDMSG | SENDMSG_ZC) => {
                     send(call, scratch, file, read(command, &IO_MSG)?, u64::from(flags))
                 }

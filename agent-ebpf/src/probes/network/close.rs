@@ -13,7 +13,7 @@ use super::{SOCK_STREAM, describe};
 use crate::kernel::offsets::{SOCK_FLAGS, TCP_BYTES_RECEIVED, TCP_BYTES_RETRANS, TCP_BYTES_SENT};
 use crate::kernel::task::Who;
 use crate::kernel::{Unreadable, read};
-use crate::maps::{OWNERS, SCRATCH_STATE, Scratch};
+use crate::maps::{OWNERS, Scratch, ScratchOf};
 use crate::member;
 use crate::probes::calls::Call;
 use crate::record::{Builder, Urgency, count_lost, header};
@@ -25,7 +25,7 @@ pub(super) fn remember(call: &Call, sock: u64, body: &Socket) {
     if body.socket_type != SOCK_STREAM || body.protocol != IPPROTO_TCP {
         return;
     }
-    let who = Who::of(call.task);
+    let who = call.who;
     let owner = Owner {
         session: call.member.session,
         start_boot_ns: who.start_boot_ns,
@@ -59,7 +59,7 @@ pub fn on_socket_state(ctx: BtfTracePointContext) -> i32 {
     let Some(owner) = (unsafe { OWNERS.get(&sock) }) else { return 0 };
     let owner = *owner;
     let _ = OWNERS.remove(&sock);
-    let Some(scratch) = SCRATCH_STATE.get_ptr_mut(0) else { return 0 };
+    let Some(scratch) = Scratch::of(ScratchOf::State) else { return 0 };
     if closed(sock, &owner, scratch).is_err() {
         count_lost(owner.session, RecordKind::Close.to_wire(), agent_common::maps::LOSS_READ);
     }

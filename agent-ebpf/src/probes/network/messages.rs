@@ -105,9 +105,11 @@ fn each(walk: &mut Walk, most: u32, step: *const ()) -> Result<(), Unreadable> {
 pub fn send(call: &Call, scratch: *mut Scratch, file: u64, message: u64, flags: u64) -> Result<(), Unreadable> {
     let Ok(message) = Message::read(message, call.narrow) else { return Ok(()) };
     if message.name == 0 || message.name_len == 0 {
-        return sent(call, scratch, file, GivenAt::NONE, 0);
+        GivenAt::NONE.put(scratch);
+        return sent(scratch, file, 0);
     }
-    sent(call, scratch, file, GivenAt::Process { at: message.name, len: message.name_len }, flags)
+    GivenAt::Process { at: message.name, len: message.name_len }.put(scratch);
+    sent(scratch, file, flags)
 }
 
 /// How far one `struct mmsghdr` is from the next.
@@ -216,7 +218,7 @@ fn control(at: u64, narrow: bool) -> Option<(u64, bool)> {
 
 extern "C" fn receive_descriptor(_index: u64, walk: *mut Walk) -> i64 {
     // SAFETY: as for `send_next`.
-    let (walk, call) = unsafe { (&mut *walk, &*(*walk).call) };
+    let walk = unsafe { &mut *walk };
     if walk.left == 0 {
         return 1;
     }
@@ -225,7 +227,7 @@ extern "C" fn receive_descriptor(_index: u64, walk: *mut Walk) -> i64 {
     // SAFETY: four bytes of our own.
     let failed = unsafe { bpf_probe_read_user(addr_of_mut!(fd).cast(), 4, walk.at as *const c_void) };
     walk.at += 4;
-    if failed != 0 || received(call, u64::from(fd), walk.scratch).is_err() {
+    if failed != 0 || received(walk.scratch, u64::from(fd)).is_err() {
         walk.failed = 1;
     }
     0

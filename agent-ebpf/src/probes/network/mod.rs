@@ -33,6 +33,7 @@ use crate::kernel::offsets::{
 use crate::kernel::{Unreadable, read};
 use crate::maps::Scratch;
 use crate::record::{Builder, Urgency};
+use crate::verified::verified_once;
 
 const AF_UNSPEC: u16 = 0;
 const AF_UNIX: u16 = 1;
@@ -65,13 +66,18 @@ pub fn socket_family_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unre
     }
     // A descriptor that is none, or that another thread has closed, is no socket.
     let Ok(file) = call.file(if accepts { call.result as u64 } else { first }) else { return Ok(()) };
-    let given = GivenAt::Process { at: second, len: third };
+    let given = if call.place == SENDTO {
+        GivenAt::Process { at: fifth, len: sixth }
+    } else {
+        GivenAt::Process { at: second, len: third }
+    };
+    given.put(scratch);
     match call.place {
-        BIND => bound(call, scratch, file, given),
-        CONNECT => connected(call, scratch, file, given),
-        LISTEN => tell_socket(call, scratch, RecordKind::Listen, file),
-        ACCEPT | ACCEPT4 => tell_socket(call, scratch, RecordKind::Accept, file),
-        SENDTO => sent(call, scratch, file, GivenAt::Process { at: fifth, len: sixth }, fourth),
+        BIND => bound(scratch, file),
+        CONNECT => connected(scratch, file),
+        LISTEN => tell_socket(scratch, RecordKind::Listen, file),
+        ACCEPT | ACCEPT4 => tell_socket(scratch, RecordKind::Accept, file),
+        SENDTO => sent(scratch, file, fourth),
         _ => Ok(()),
     }
 }
@@ -107,36 +113,41 @@ fn empty(body: &mut Socket) {
     body.errno = 0;
 }
 
-/// A connect that is over. A descriptor that is no socket connects nothing, and is not recorded. What kind of connect it is the
-/// socket says: the address stands in memory that another thread may have changed since.
-#[inline(always)]
-pub fn connected(call: &Call, scratch: *mut Scratch, file: u64, given: GivenAt) -> Result<(), Unreadable> {
-    let Some(sock) = sock_of(file)? else { return Ok(()) };
-    match read::<u16>(sock, &SOCK_FAMILY)? {
-        AF_UNIX => return unix::connected(call, scratch, sock, given),
-        AF_INET | AF_INET6 => {}
-        AF_VSOCK => return vsock(call, scratch, &Address::read(given)),
-        _ => return Ok(()),
+verified_once! {
+    /// A connect that is over. A descriptor that is no socket connects nothing, and is not recorded. What kind of connect it is the
+    /// socket says: the address stands in memory that another thread may have changed since.
+    pub fn connected as tell_of_connect(call, scratch, file: u64) {
+        let Some(sock) = sock_of(file)? else { return Ok(()) };
+        match read::<u16>(sock, &SOCK_FAMILY)? {
+            AF_UNIX => unix::connected(scratch, sock),
+            AF_INET | AF_INET6 => connected_over_ip(scratch, sock),
+            AF_VSOCK => vsock(call, scratch, &Address::read(GivenAt::of(scratch))),
+            _ => Ok(()),
+        }
     }
-    let errno = match call.errno() {
-        EINPROGRESS => 0,
-        errno => errno,
-    };
-    let (mut record, body) = Builder::begin::<Socket>(scratch, call.header(RecordKind::Connect));
-    if !describe(sock, body)? {
-        return Ok(());
+
+    /// A connect of an IPv4 or IPv6 socket.
+    fn connected_over_ip as tell_of_ip_connect(call, scratch, sock: u64) {
+        let errno = match call.errno() {
+            EINPROGRESS => 0,
+            errno => errno,
+        };
+        let (mut record, body) = Builder::begin::<Socket>(scratch, call.header(RecordKind::Connect));
+        if !describe(sock, body)? {
+            return Ok(());
+        }
+        body.errno = errno;
+        if errno != 0 {
+            Address::read(GivenAt::of(scratch)).put(body);
+        } else if is_unconnected(body) {
+            // AF_UNSPEC dissolves a connection.
+            return Ok(());
+        } else {
+            close::remember(call, sock, body);
+        }
+        record.emit(Urgency::Weighty);
+        Ok(())
     }
-    body.errno = errno;
-    if errno != 0 {
-        Address::read(given).put(body);
-    } else if is_unconnected(body) {
-        // AF_UNSPEC dissolves a connection.
-        return Ok(());
-    } else {
-        close::remember(call, sock, body);
-    }
-    record.emit(Urgency::Weighty);
-    Ok(())
 }
 
 /// A connect to another virtual machine: context and port stand in the place of the address.
@@ -160,71 +171,76 @@ fn vsock(call: &Call, scratch: *mut Scratch, given: &Address) -> Result<(), Unre
     Ok(())
 }
 
-/// A bind: the address is the socket's own, or, where it failed, as given.
-#[inline(always)]
-pub fn bound(call: &Call, scratch: *mut Scratch, file: u64, given: GivenAt) -> Result<(), Unreadable> {
-    let Some(sock) = sock_of(file)? else { return Ok(()) };
-    if read::<u16>(sock, &SOCK_FAMILY)? == AF_UNIX {
-        return unix::bound(call, scratch, given);
+verified_once! {
+    /// A bind: the address is the socket's own, or, where it failed, as given.
+    pub fn bound as tell_of_bind(call, scratch, file: u64) {
+        let given = GivenAt::of(scratch);
+        let Some(sock) = sock_of(file)? else { return Ok(()) };
+        if read::<u16>(sock, &SOCK_FAMILY)? == AF_UNIX {
+            return unix::bound(scratch);
+        }
+        let (mut record, body) = Builder::begin::<Socket>(scratch, call.header(RecordKind::Bind));
+        if !describe(sock, body)? {
+            return Ok(());
+        }
+        body.errno = call.errno();
+        if body.errno != 0 {
+            let given = Address::read(given);
+            body.local = given.address();
+            body.local_port = u16::from_be(given.port);
+            body.as_given = 1;
+        }
+        record.emit(Urgency::Weighty);
+        Ok(())
     }
-    let (mut record, body) = Builder::begin::<Socket>(scratch, call.header(RecordKind::Bind));
-    if !describe(sock, body)? {
-        return Ok(());
-    }
-    body.errno = call.errno();
-    if body.errno != 0 {
-        let given = Address::read(given);
-        body.local = given.address();
-        body.local_port = u16::from_be(given.port);
-        body.as_given = 1;
-    }
-    record.emit(Urgency::Weighty);
-    Ok(())
 }
 
-/// What a socket is now, told of as it is.
-#[inline(always)]
-pub fn tell_socket(call: &Call, scratch: *mut Scratch, kind: RecordKind, file: u64) -> Result<(), Unreadable> {
-    let Some(sock) = sock_of(file)? else { return Ok(()) };
-    let (mut record, body) = Builder::begin::<Socket>(scratch, call.header(kind));
-    if !describe(sock, body)? {
-        return Ok(());
+verified_once! {
+    /// What a socket is now, told of as it is.
+    pub fn tell_socket as tell_of_socket(call, scratch, kind: RecordKind, file: u64) {
+        let Some(sock) = sock_of(file)? else { return Ok(()) };
+        let (mut record, body) = Builder::begin::<Socket>(scratch, call.header(kind));
+        if !describe(sock, body)? {
+            return Ok(());
+        }
+        body.errno = call.errno();
+        if kind == RecordKind::Accept {
+            close::remember(call, sock, body);
+        }
+        record.emit(Urgency::Weighty);
+        Ok(())
     }
-    body.errno = call.errno();
-    if kind == RecordKind::Accept {
-        close::remember(call, sock, body);
-    }
-    record.emit(Urgency::Weighty);
-    Ok(())
 }
 
 /// What an operation of an io_uring took off a listening socket, unless it was told of already: all that is known of a further
 /// one of several is a number, which may be that of another operation.
 #[inline(always)]
-pub fn accepted(call: &Call, scratch: *mut Scratch, file: u64) -> Result<(), Unreadable> {
+pub fn accepted(scratch: *mut Scratch, file: u64) -> Result<(), Unreadable> {
     match sock_of(file)? {
-        Some(sock) if !close::is_known(sock) => tell_socket(call, scratch, RecordKind::Accept, file),
+        Some(sock) if !close::is_known(sock) => tell_socket(scratch, RecordKind::Accept, file),
         _ => Ok(()),
     }
 }
 
-/// What was sent to an address that the call gave; repeats are counted by address. The address stands in memory that another
-/// thread may have changed since: where it is none, and the socket has none of its own, what was sent is told of without it.
-#[inline(always)]
-pub fn sent(call: &Call, scratch: *mut Scratch, file: u64, given: GivenAt, flags: u64) -> Result<(), Unreadable> {
-    const MSG_FASTOPEN: u64 = 0x2000_0000;
-    let Some(sock) = sock_of(file)? else { return Ok(()) };
-    let family: u16 = read(sock, &SOCK_FAMILY)?;
-    match family {
-        AF_UNIX if given.len() == 0 => return Ok(()),
-        AF_UNIX => return unix::connected(call, scratch, sock, given),
-        AF_INET | AF_INET6 => {}
-        _ => return Ok(()),
+verified_once! {
+    /// What was sent to an address that the call gave; repeats are counted by address. The address stands in memory that another
+    /// thread may have changed since: where it is none, and the socket has none of its own, what was sent is told of without it.
+    pub fn sent as tell_of_sent(call, scratch, file: u64, flags: u64) {
+        const MSG_FASTOPEN: u64 = 0x2000_0000;
+        let given = GivenAt::of(scratch);
+        let Some(sock) = sock_of(file)? else { return Ok(()) };
+        let family: u16 = read(sock, &SOCK_FAMILY)?;
+        match family {
+            AF_UNIX if given.len() == 0 => return Ok(()),
+            AF_UNIX => return unix::connected(scratch, sock),
+            AF_INET | AF_INET6 => {}
+            _ => return Ok(()),
+        }
+        if flags & MSG_FASTOPEN != 0 {
+            return connected_over_ip(scratch, sock);
+        }
+        sent_to(call, scratch, sock, Address::read(given))
     }
-    if flags & MSG_FASTOPEN != 0 {
-        return connected(call, scratch, file, given);
-    }
-    sent_to(call, scratch, sock, Address::read(given))
 }
 
 /// What was sent on a socket to this address; to none where its family is none.
@@ -261,8 +277,8 @@ fn sent_to(call: &Call, scratch: *mut Scratch, sock: u64, mut given: Address) ->
     open.key.errno = body.socket.errno;
     open.key.access = 0;
     open.key.flags = 0;
-    if let Some(fold) = count(open) {
-        announce(&mut record, fold, open);
+    if count(&record, open) {
+        announce(&mut record, open);
     }
     Ok(())
 }
@@ -281,6 +297,7 @@ fn words(address: &[u8; 16]) -> [u64; 2] {
 }
 
 /// Where an address stands that was given.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub enum GivenAt {
     /// In the process's memory: another thread may have changed it since.
@@ -302,6 +319,20 @@ pub enum GivenAt {
 impl GivenAt {
     /// No address.
     pub const NONE: Self = Self::Process { at: 0, len: 0 };
+
+    /// Puts it beside the call.
+    #[inline(always)]
+    pub fn put(self, scratch: *mut Scratch) {
+        // SAFETY: `scratch` is a map's value. Volatile as the call is.
+        unsafe { core::ptr::addr_of_mut!((*scratch).given).write_volatile(self) };
+    }
+
+    /// Of the call that is handled.
+    #[inline(always)]
+    fn of(scratch: *mut Scratch) -> Self {
+        // SAFETY: `scratch` is a map's value, in which one was put.
+        unsafe { (*scratch).given }
+    }
 
     #[inline(always)]
     fn len(self) -> u64 {

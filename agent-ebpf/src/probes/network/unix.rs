@@ -13,76 +13,81 @@ use crate::kernel::path::{Place, resolve};
 use crate::kernel::{Unreadable, read};
 use crate::maps::Scratch;
 use crate::probes::act::begin_act;
-use crate::probes::calls::{AT_FDCWD, Call};
+use crate::probes::calls::{AT_FDCWD, add_directory};
 use crate::record::{Builder, Urgency};
+use crate::verified::verified_once;
 
 /// Where a name begins in a `sockaddr_un`.
 const NAME_AT: u64 = 2;
 
-/// A connect on a Unix socket, or a message sent to an address on one. Of one that succeeded on a stream the listener's own
-/// path is known, and its process.
-#[inline(always)]
-pub(super) fn connected(call: &Call, scratch: *mut Scratch, sock: u64, given: GivenAt) -> Result<(), Unreadable> {
-    if read::<u16>(sock, &SOCK_FAMILY)? != AF_UNIX {
-        return Ok(());
-    }
-    let (mut record, body) = Builder::begin::<Unix>(scratch, call.header(RecordKind::UnixConnect));
-    body.errno = call.errno();
-    body.socket_type = u32::from(read::<u16>(sock, &SOCK_TYPE)?);
-    body.peer_tgid = 0;
-    body.peer_uid = u32::MAX;
-    body.flags = 0;
-    body.reserved = 0;
-    if call.result >= 0 {
-        let pid: u64 = read(sock, &SOCK_PEER_PID)?;
-        if pid != 0 {
-            // struct upid begins with the number; the first is the host's.
-            body.peer_tgid = read(pid, &PID_NUMBERS)?;
-            let cred: u64 = read(sock, &SOCK_PEER_CRED)?;
-            if cred != 0 {
-                body.peer_uid = read(cred, &CRED_EUID)?;
+verified_once! {
+    /// A connect on a Unix socket, or a message sent to an address on one. Of one that succeeded on a stream the listener's own
+    /// path is known, and its process.
+    pub(super) fn connected as tell_of_unix_connect(call, scratch, sock: u64) {
+        let given = GivenAt::of(scratch);
+        if read::<u16>(sock, &SOCK_FAMILY)? != AF_UNIX {
+            return Ok(());
+        }
+        let (mut record, body) = Builder::begin::<Unix>(scratch, call.header(RecordKind::UnixConnect));
+        body.errno = call.errno();
+        body.socket_type = u32::from(read::<u16>(sock, &SOCK_TYPE)?);
+        body.peer_tgid = 0;
+        body.peer_uid = u32::MAX;
+        body.flags = 0;
+        body.reserved = 0;
+        if call.result >= 0 {
+            let pid: u64 = read(sock, &SOCK_PEER_PID)?;
+            if pid != 0 {
+                // struct upid begins with the number; the first is the host's.
+                body.peer_tgid = read(pid, &PID_NUMBERS)?;
+                let cred: u64 = read(sock, &SOCK_PEER_CRED)?;
+                if cred != 0 {
+                    body.peer_uid = read(cred, &CRED_EUID)?;
+                }
+            }
+            let peer: u64 = read(sock, &UNIX_PEER)?;
+            if peer != 0 {
+                let place = Place { mnt: read(peer, &UNIX_PATH_MNT)?, dentry: read(peer, &UNIX_PATH_DENTRY)? };
+                if place.dentry != 0 {
+                    let path = resolve(place, scratch)?;
+                    record.path(StringTag::Path, &path)?;
+                    record.emit(Urgency::Weighty);
+                    return Ok(());
+                }
             }
         }
-        let peer: u64 = read(sock, &UNIX_PEER)?;
-        if peer != 0 {
-            let place = Place { mnt: read(peer, &UNIX_PATH_MNT)?, dentry: read(peer, &UNIX_PATH_DENTRY)? };
-            if place.dentry != 0 {
-                let path = resolve(place, scratch)?;
-                record.path(StringTag::Path, &path)?;
-                record.emit(Urgency::Weighty);
-                return Ok(());
-            }
+        body.flags = UNIX_AS_GIVEN;
+        if add_name(&mut record, scratch, given)? {
+            body.flags |= UNIX_ABSTRACT;
         }
+        record.emit(Urgency::Weighty);
+        Ok(())
     }
-    body.flags = UNIX_AS_GIVEN;
-    if add_name(&mut record, call, scratch, given)? {
-        body.flags |= UNIX_ABSTRACT;
-    }
-    record.emit(Urgency::Weighty);
-    Ok(())
 }
 
-/// A bind to a path makes a file; one to an abstract name, or to none, leaves nothing behind.
-#[inline(always)]
-pub(super) fn bound(call: &Call, scratch: *mut Scratch, given: GivenAt) -> Result<(), Unreadable> {
-    let (mut record, _body): (Builder, &mut Act) = begin_act(call, RecordKind::Mknod.to_wire(), scratch);
-    if given.len() <= NAME_AT || add_name(&mut record, call, scratch, given)? {
-        return Ok(());
+verified_once! {
+    /// A bind to a path makes a file; one to an abstract name, or to none, leaves nothing behind.
+    pub(super) fn bound as tell_of_unix_bind(call, scratch) {
+        let given = GivenAt::of(scratch);
+        let (mut record, _body): (Builder, &mut Act) = begin_act(call, RecordKind::Mknod.to_wire(), scratch);
+        if given.len() <= NAME_AT || add_name(&mut record, scratch, given)? {
+            return Ok(());
+        }
+        record.emit(Urgency::Weighty);
+        Ok(())
     }
-    record.emit(Urgency::Weighty);
-    Ok(())
 }
 
 /// Adds the name that was given; whether it is abstract.
 #[inline(always)]
-fn add_name(record: &mut Builder, call: &Call, scratch: *mut Scratch, given: GivenAt) -> Result<bool, Unreadable> {
+fn add_name(record: &mut Builder, scratch: *mut Scratch, given: GivenAt) -> Result<bool, Unreadable> {
     const LONGEST: u64 = 110;
     let path = match given {
         GivenAt::Process { at, .. } => record.user_string(StringTag::Given, at + NAME_AT),
         GivenAt::Copy { at, .. } => record.kernel_string(StringTag::Given, at + NAME_AT)?,
     };
     if path.first != 0 {
-        call.add_directory(record, scratch, AT_FDCWD, path.first)?;
+        add_directory(scratch, AT_FDCWD, u32::from(path.first))?;
         return Ok(false);
     }
     let end = if given.len() > LONGEST { LONGEST } else { given.len() };
