@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 
 use bailiwick_tests::declaration::Declaration;
 use bailiwick_tests::entries::Entries;
-use bailiwick_tests::instance::{Instance, Setup};
+use bailiwick_tests::instance::{Instance, Setup, both_sets};
 use bailiwick_tests::requirement::Requirement::Tier2;
-use bailiwick_tests::requirement::require;
 use bailiwick_tests::workload::Place;
 use serde_json::{Value, json};
 
@@ -22,14 +21,13 @@ const CALL: &str = "import ctypes, os, socket, struct, sys\n\
     \x20   return result\n";
 
 /// An agent that may read everything but `denied`, write below `granted`, and run everything.
-fn agent(observe: &str, granted: &Path, denied: &Path) -> Instance {
+fn agent(setup: Setup, granted: &Path, denied: &Path) -> Instance {
     let scope = format!(
         "[scope.files]\nread = [\"/**\"]\nwrite = [\"{}/**\"]\ndeny = [\"{}\"]\n[scope.exec]\nallow = [\"/**\"]\n",
         granted.display(),
         denied.display()
     );
-    let sensor = format!("[sensor]\nobserve = \"{observe}\"\n");
-    Setup::new().file("bailiwick.toml", &sensor).agent(&Declaration::new("detour").with(&scope)).start()
+    setup.agent(&Declaration::new("detour").with(&scope)).start()
 }
 
 fn python(instance: &Instance, script: &str, arguments: &[&str]) -> Entries {
@@ -67,12 +65,9 @@ fn files() -> Files {
 
 /// In every set of observations the same must come out.
 fn in_both_sets(test: impl Fn(&Files, &Instance)) {
-    if !require(&[Tier2]) {
-        return;
-    }
-    for observe in ["default", "full"] {
+    for setup in both_sets(&[Tier2]) {
         let files = files();
-        let instance = agent(observe, &files.granted, &files.secret);
+        let instance = agent(setup, &files.granted, &files.secret);
         test(&files, &instance);
     }
 }

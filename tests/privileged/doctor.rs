@@ -1,7 +1,10 @@
-//! What the sensor says of itself.
+//! What the sensor says of itself, and what the kernel says of it.
+
+use std::collections::BTreeSet;
 
 use bailiwick_tests::declaration::Declaration;
 use bailiwick_tests::instance::Instance;
+use bailiwick_tests::kernel_side::{Program, programs_of};
 use bailiwick_tests::requirement::Requirement::Tier2;
 use bailiwick_tests::requirement::require;
 
@@ -80,6 +83,81 @@ fn doctor_names_the_hook_and_the_blind_spots_of_each_observation() {
     }
     let text = instance.call("doctor").success().stdout;
     assert!(OBSERVED.iter().all(|event| text.contains(event)), "{text}");
+}
+
+/// The hooks that a text names.
+fn hooks_in(text: &str) -> BTreeSet<&str> {
+    let ends = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+    text.split("tp_btf/").skip(1).filter_map(|after| after.split(ends).next()).collect()
+}
+
+/// The events of the page, each with the line that names its hooks.
+fn documented() -> Vec<(&'static str, &'static str)> {
+    let events = PAGE.split("\n## ").skip(1).filter_map(|section| {
+        let event = section.lines().next()?;
+        Some((event, section.lines().find_map(|line| line.strip_prefix("- Hook: "))?))
+    });
+    events.collect()
+}
+
+fn attached(programs: &[Program]) -> BTreeSet<&str> {
+    let attached = programs.iter().filter(|program| program.is_attached);
+    attached.map(|program| program.tracepoint.as_deref().expect("an iterator stays attached")).collect()
+}
+
+#[test]
+fn the_page_of_events_doctor_and_what_the_kernel_has_attached_name_the_same_hooks() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let instance = Instance::start(&[Declaration::new("idle")]);
+    let doctor = instance.json("doctor --json");
+    let observations = doctor["observations"].as_array().unwrap();
+    let documented = documented();
+    assert_eq!(documented.len(), OBSERVED.len(), "{documented:?}");
+    let mut named = BTreeSet::new();
+    for (event, line) in &documented {
+        let observation = observations.iter().find(|observation| observation["event"] == *event).unwrap();
+        let hooks = hooks_in(line);
+        assert!(!hooks.is_empty(), "{event}: {line}");
+        assert_eq!(hooks, hooks_in(observation["hook"].as_str().unwrap()), "{event}: {observation}");
+        named.extend(hooks);
+    }
+
+    let daemon = instance.daemon_pid();
+    let recognition = documented.iter().filter(|(event, _)| event.starts_with("process."));
+    let recognition: BTreeSet<_> =
+        recognition.flat_map(|(_, line)| hooks_in(line)).filter(|hook| *hook != "sys_exit").collect();
+    assert_eq!(attached(&programs_of(daemon)), recognition, "while no session lives");
+    let sleeper = instance.spawn("idle", &["sleep", "600"]);
+    instance.sync();
+    let programs = programs_of(daemon);
+    assert_eq!(attached(&programs), named, "while a session lives");
+    drop(sleeper);
+
+    // Each is attached once, and what is loaded and not attached is handed over to by one that is, or is an iterator.
+    for hook in &named {
+        let on = programs.iter().filter(|program| program.is_attached && program.tracepoint.as_deref() == Some(*hook));
+        assert_eq!(on.count(), 1, "{hook}: {programs:#?}");
+    }
+    let idle = programs.iter().filter(|program| !program.is_attached);
+    for program in idle {
+        let is_handler = program.name.starts_with("handle_") && program.tracepoint.as_deref() == Some("sys_exit");
+        assert!(is_handler || program.tracepoint.is_none(), "{program:?}");
+    }
+}
+
+#[test]
+fn a_start_costs_the_verifier_no_more_than_what_is_written_down() {
+    const AT_MOST: u64 = 400_000;
+    if !require(&[Tier2]) {
+        return;
+    }
+    let instance = Instance::start(&[]);
+    let programs = programs_of(instance.daemon_pid());
+    let verified: u64 = programs.iter().map(|program| program.verified).sum();
+    assert!(programs.len() > 20 && verified > 0, "{programs:#?}");
+    assert!(verified <= AT_MOST, "{verified} instructions: {programs:#?}");
 }
 
 #[test]

@@ -25,14 +25,19 @@ fn while_nobody_drains(flood: &str, weighty: &str, quiet: &str) -> bailiwick_tes
     let dir = instance.place().files("files", 3_000);
     let at = |name: &str| instance.place().join(name).display().to_string();
     let loud = shell(&format!(
-        "cd {}; touch {}; wait_for {}; {flood}; {weighty}; touch {}",
+        "cd {}; touch {}; wait_for {}; {flood}; {weighty}; echo > {}",
         dir.display(),
         at("loud-ready"),
         at("go"),
         at("flooded")
     ));
-    let quiet =
-        shell(&format!("touch {}; wait_for {}; {quiet}; touch {}", at("quiet-ready"), at("flooded"), at("done")));
+    // It waits without doing anything, however long the flood takes: what it did would be of its own share.
+    let quiet = format!(
+        "mkfifo {flooded}; exec 3<> {flooded}; touch {}; read -r x <&3; {quiet}; touch {}",
+        at("quiet-ready"),
+        at("done"),
+        flooded = at("flooded")
+    );
     let running = [instance.spawn("loud", &["sh", "-c", &loud]), instance.spawn("quiet", &["sh", "-c", &quiet])];
     let wait = |name: &str| {
         let path = instance.place().join(name);

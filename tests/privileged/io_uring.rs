@@ -5,9 +5,8 @@ use std::path::Path;
 
 use bailiwick_tests::declaration::Declaration;
 use bailiwick_tests::entries::Entries;
-use bailiwick_tests::instance::Instance;
+use bailiwick_tests::instance::{Setup, both_sets};
 use bailiwick_tests::requirement::Requirement::Tier2;
-use bailiwick_tests::requirement::require;
 use serde_json::{Value, json};
 
 /// The event, the file's name, the other name, the errno.
@@ -119,16 +118,19 @@ fn all_that_came_is_told_of(trail: &Entries, dir: &Path, said: &Value) {
 }
 
 fn the_same_events_come_as_by_system_calls(mode: &str) {
-    if !require(&[Tier2]) {
-        return;
+    for setup in both_sets(&[Tier2]) {
+        the_same_events_come(setup, mode);
     }
+}
+
+fn the_same_events_come(setup: Setup, mode: &str) {
     let place = bailiwick_tests::workload::Place::new();
     let dir = place.files("dir", 0);
     let scope = format!(
         "[scope.files]\nread = [\"/**\"]\nwrite = [\"{dir}/**\"]\ndeny = [\"{dir}/new\"]\n[scope.exec]\nallow = [\"/**\"]",
         dir = dir.display()
     );
-    let instance = Instance::start(&[Declaration::new("ring").with(&scope)]);
+    let instance = setup.agent(&Declaration::new("ring").with(&scope)).start();
     let program = instance.place().copy_of("uring", "agent-uring");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -178,16 +180,17 @@ fn operations_that_a_polling_thread_takes_are_told_of() {
     the_same_events_come_as_by_system_calls("polled");
 }
 
-/// Has the workload do that, and returns the trail and where it was done.
-fn done(mode: &str) -> Option<(Entries, bailiwick_tests::workload::Place)> {
-    require(&[Tier2]).then(|| {
+/// Has the workload do that under each set of observations, and says of each the trail and where it was done.
+fn done(mode: &str) -> Vec<(Entries, bailiwick_tests::workload::Place)> {
+    let under = |setup: Setup| {
         let place = bailiwick_tests::workload::Place::new();
         let dir = place.files("dir", 0);
-        let instance = Instance::start(&[Declaration::new("ring").with("")]);
+        let instance = setup.agent(&Declaration::new("ring").with("")).start();
         let program = instance.place().copy_of("uring", "agent-uring");
         instance.run("ring", &[program.as_os_str(), mode.as_ref(), dir.as_os_str(), "0".as_ref()]).success();
         (instance.synced_trail(), place)
-    })
+    };
+    both_sets(&[Tier2]).into_iter().map(under).collect()
 }
 
 fn submitted(trail: &Entries, operation: &str) -> u64 {
@@ -206,26 +209,28 @@ fn unlinked(trail: &Entries, path: &Path) -> Entries {
 
 #[test]
 fn operations_whose_end_nobody_is_told_of_are_named_or_a_gap() {
-    let Some((trail, place)) = done("silent") else { return };
-    assert_eq!(unlinked(&trail, &place.join("dir/silent")).count(), 1);
-    // One of the opens failed: it is told of once when it was submitted, and once more then.
-    assert_eq!((submitted(&trail, "OPENAT"), submitted(&trail, "UNLINKAT")), (3, 1));
-    let gaps = trail.event("gap");
-    let lost_only = gaps.0.iter().all(|gap| gap["gap"]["kind"] == "file.open");
-    assert_eq!((lost(&trail, "file.open"), lost_only), (2, true), "{:#?}", gaps.0);
+    for (trail, place) in done("silent") {
+        assert_eq!(unlinked(&trail, &place.join("dir/silent")).count(), 1);
+        // One of the opens failed: it is told of once when it was submitted, and once more then.
+        assert_eq!((submitted(&trail, "OPENAT"), submitted(&trail, "UNLINKAT")), (3, 1));
+        let gaps = trail.event("gap");
+        let lost_only = gaps.0.iter().all(|gap| gap["gap"]["kind"] == "file.open");
+        assert_eq!((lost(&trail, "file.open"), lost_only), (2, true), "{:#?}", gaps.0);
+    }
 }
 
 #[test]
 fn operations_whose_completion_finds_no_room_are_told_of_all_the_same() {
-    let Some((trail, place)) = done("crowded") else { return };
-    let path = |name: &str| place.join("dir").join(name);
-    assert_eq!(submitted(&trail, "NOP"), 9, "{:#?}", trail.event("gap").0);
-    assert_eq!(unlinked(&trail, &path("alone")).only()["attributes"]["error.type"], json!(null));
-    assert_eq!(unlinked(&trail, &path("absent")).only()["attributes"]["error.type"], "ENOENT");
-    for name in ["first", "second", "third"] {
-        assert_eq!(unlinked(&trail, &path(name)).count(), 1, "{name}: {:#?}", trail.event("file.unlink").0);
+    for (trail, place) in done("crowded") {
+        let path = |name: &str| place.join("dir").join(name);
+        assert_eq!(submitted(&trail, "NOP"), 9, "{:#?}", trail.event("gap").0);
+        assert_eq!(unlinked(&trail, &path("alone")).only()["attributes"]["error.type"], json!(null));
+        assert_eq!(unlinked(&trail, &path("absent")).only()["attributes"]["error.type"], "ENOENT");
+        for name in ["first", "second", "third"] {
+            assert_eq!(unlinked(&trail, &path(name)).count(), 1, "{name}: {:#?}", trail.event("file.unlink").0);
+        }
+        // Of those by the same word it is not known which of them ended, only that one did.
+        assert_eq!(submitted(&trail, "UNLINKAT") + lost(&trail, "io_uring.submit"), 5);
+        assert_eq!(lost(&trail, "file.unlink"), 0, "{:#?}", trail.event("gap").0);
     }
-    // Of those by the same word it is not known which of them ended, only that one did.
-    assert_eq!(submitted(&trail, "UNLINKAT") + lost(&trail, "io_uring.submit"), 5);
-    assert_eq!(lost(&trail, "file.unlink"), 0, "{:#?}", trail.event("gap").0);
 }

@@ -6,6 +6,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod arming;
+mod bus;
 mod calls;
 mod config;
 mod deeds;

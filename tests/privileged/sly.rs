@@ -10,9 +10,8 @@ use std::process::Command;
 use bailiwick_tests::bounded::{Running, Said};
 use bailiwick_tests::declaration::Declaration;
 use bailiwick_tests::entries::Entries;
-use bailiwick_tests::instance::{Instance, Setup};
+use bailiwick_tests::instance::{Instance, Setup, both_sets};
 use bailiwick_tests::requirement::Requirement::Tier2;
-use bailiwick_tests::requirement::require;
 use serde_json::json;
 
 /// What `evader` says where this kernel does not have the technique.
@@ -27,9 +26,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(observe: &str) -> Self {
-        let sensor = format!("[sensor]\nobserve = \"{observe}\"\n");
-        let setup = Setup::new().file("bailiwick.toml", &sensor);
+    fn new(setup: Setup) -> Self {
         let instance = setup.prepare();
         let (granted, hidden) = (instance.place().files("granted", 1), instance.place().files("hidden", 0));
         let (program, secret) = (instance.place().copy_of("evader", "evader"), hidden.join("secret"));
@@ -93,11 +90,8 @@ fn first(trail: &Entries) -> u64 {
 }
 
 fn in_both_sets(test: impl Fn(&Scene)) {
-    if !require(&[Tier2]) {
-        return;
-    }
-    for observe in ["default", "full"] {
-        test(&Scene::new(observe));
+    for setup in both_sets(&[Tier2]) {
+        test(&Scene::new(setup));
     }
 }
 

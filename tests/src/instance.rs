@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::bounded::{self, Running, Said};
 use crate::declaration::Declaration;
 use crate::entries::Entries;
+use crate::requirement::{Requirement, require};
 use crate::workload::{self, Place};
 
 const BPFFS: &str = "/sys/fs/bpf";
@@ -99,6 +100,17 @@ impl Setup {
         }
         instance
     }
+}
+
+/// An instance to be set up for each set of observations, `default` and `full`: what a test asserts must come out under
+/// both. None where a requirement is not met.
+#[must_use]
+pub fn both_sets(needs: &[Requirement]) -> Vec<Setup> {
+    if !require(needs) {
+        return Vec::new();
+    }
+    let setup = |set| Setup::new().file("bailiwick.toml", &format!("[sensor]\nobserve = \"{set}\"\n"));
+    ["default", "full"].map(setup).into()
 }
 
 /// A running (or prepared, or stopped) instance.

@@ -14,6 +14,7 @@ pub mod entries;
 pub mod faulty;
 pub mod http;
 pub mod instance;
+pub mod kernel_side;
 pub mod model;
 pub mod ocsf;
 pub mod receiver;

@@ -1,6 +1,6 @@
 //! What a test needs of the machine, and what it does where that is missing: it says why, and passes.
 //!
-//! A run that must not skip says so: with `BAILIWICK_REQUIRE=root,tier2,ia32,strace,venv` in the environment, a test whose
+//! A run that must not skip says so: with `BAILIWICK_REQUIRE=root,tier2,ia32,strace,dbus,venv` in the environment, a test whose
 //! requirement is named there fails where it is not met.
 
 use std::io::{self, Write};
@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use crate::workload;
 
 /// Where the kernel describes its own types.
-const BTF: &str = "/sys/kernel/btf/vmlinux";
+pub(crate) const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Something that not every machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum Requirement {
     Ia32,
     /// The program `strace`.
     Strace,
+    /// The message bus's own daemon and its command.
+    Dbus,
     /// The Python environment with the real agent and the real receiver.
     Venv,
 }
@@ -36,6 +38,7 @@ impl Requirement {
             Self::Tier2 => "tier2",
             Self::Ia32 => "ia32",
             Self::Strace => "strace",
+            Self::Dbus => "dbus",
             Self::Venv => "venv",
         }
     }
@@ -46,7 +49,8 @@ impl Requirement {
             Self::Root => root(),
             Self::Tier2 => tier2(),
             Self::Ia32 => ia32(),
-            Self::Strace => strace(),
+            Self::Strace => answers("strace", "-V"),
+            Self::Dbus => answers("dbus-daemon", "--version").and_then(|()| answers("dbus-send", "--version")),
             Self::Venv => venv(),
         }
     }
@@ -108,11 +112,11 @@ fn ia32() -> Result<(), String> {
     }
 }
 
-fn strace() -> Result<(), String> {
-    match Command::new("strace").arg("-V").output() {
+fn answers(program: &str, version: &str) -> Result<(), String> {
+    match Command::new(program).arg(version).output() {
         Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(format!("`strace -V` ends with {}", output.status)),
-        Err(error) => Err(format!("`strace` cannot be run ({error}): run `cargo xtask setup`")),
+        Ok(output) => Err(format!("`{program} {version}` ends with {}", output.status)),
+        Err(error) => Err(format!("`{program}` cannot be run ({error}): run `cargo xtask setup`")),
     }
 }
 
@@ -188,9 +192,9 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_environment_variable() {
-        let names = [Requirement::Root, Requirement::Tier2, Requirement::Ia32, Requirement::Strace, Requirement::Venv]
-            .map(Requirement::name);
-        assert_eq!(names, ["root", "tier2", "ia32", "strace", "venv"]);
+        use Requirement::{Dbus, Ia32, Root, Strace, Tier2, Venv};
+        let names = [Root, Tier2, Ia32, Strace, Dbus, Venv].map(Requirement::name);
+        assert_eq!(names, ["root", "tier2", "ia32", "strace", "dbus", "venv"]);
     }
 
     #[test]

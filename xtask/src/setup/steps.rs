@@ -151,6 +151,11 @@ const LINKED_INTO_BPF_LINKER: &[Package] = &[
 
 const USED_BY_TESTS: &[Package] = &[
     Package { name: "g++", why: "compiles libFuzzer", shown_by: Sign::Program("c++") },
+    Package {
+        name: "dbus",
+        why: "a private message bus that a test hands work to",
+        shown_by: Sign::Program("dbus-daemon"),
+    },
     Package { name: "git", why: "the agent under test commits with it", shown_by: Sign::Program("git") },
     Package { name: "strace", why: "the observer that tests compare with", shown_by: Sign::Program("strace") },
     Package { name: "tmux", why: "gives tests a terminal", shown_by: Sign::Program("tmux") },
