@@ -167,7 +167,8 @@ fn read(state: &Path) -> Value {
 fn questions(entries: u64) -> Vec<(&'static str, Question)> {
     let entries_of = |filter| Question::Entries { from: From::Start, filter };
     let path = |path: &str| Filter { paths: vec![path.to_owned()], ..Filter::default() };
-    let middle = draft(entries / 2);
+    // Not a checkpoint, which is of no session.
+    let middle = draft(entries / 2 + CHECKPOINT_EVERY / 3);
     let session = middle.session.unwrap();
     let time = middle.time;
     let until = Timestamp(time.0 + 1_000_000_000);

@@ -715,11 +715,11 @@ All are recorded only, with a `count` of 0.
   begins under; `bailiwick.session.adopted` where it ran before the daemon.
 - `session.end`, the statement of completeness: `bailiwick.session.start_time`, `.processes`, `.entries`, `.out_of_scope`, `.findings`,
   `.lost` (actions), `.gaps` (how many, those of unknown sessions meanwhile among them), `.gaps_told` (the first sixteen: kind, how many,
-  interval, reason), `.blind_spots`; `.end_unseen` where a daemon that was killed left it open.
+  interval, reason), `.lost_by_kind` (all gaps: for each kind how many, in how many gaps, from when to when), `.blind_spots`; `.end_unseen` where a daemon that was killed left it open.
 - `delegation.start`: the entry of the new session; what the process was in the delegator's.
 - `gap`: the object `gap`, and the same as `bailiwick.gap.kind`, `.lost`, `.from`, `.to`, `.reason`.
 - `sensor.start`: `bailiwick.sensor.tier`, `.blind_spots`, `.hooks`, `bailiwick.config.hash`; `sensor.stop`.
-- `config.change`: `bailiwick.config.hash`.
+- `config.change`: `bailiwick.config.hash`, `.hash_before`; the principal is who asked for it, null where a signal did.
 - `trail.recovered`: `bailiwick.trail.bytes`, `bailiwick.trail.kept_in`.
 - `trail.checkpoint`: `bailiwick.checkpoint.trail`, `.seq`, `.chain`, `.time`, `.key`, `.signature` (`docs/trail.md`).
 - `trail.tombstone`: `bailiwick.tombstone.from_seq`, `.to_seq`, `.chain`, `.bytes`, `.reason`.

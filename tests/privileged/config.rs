@@ -148,6 +148,32 @@ fn a_bad_reload_keeps_what_was_in_force_and_says_so() {
 }
 
 #[test]
+fn a_change_of_configuration_stands_in_the_trail_with_the_hash_of_what_was_loaded_and_who_asked() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let mut instance = Instance::start(&[Declaration::new("kept")]);
+    instance.write("agents.d/new.toml", Declaration::new("new").text());
+    instance.call("reload").success();
+    std::fs::remove_file(instance.config("agents.d/new.toml")).unwrap();
+    instance.signal(rustix::process::Signal::HUP);
+    bounded::until("the second change", DEADLINE, || instance.trail().event("config.change").len() == 2);
+    assert_eq!(instance.stop(), Some(0));
+    instance.start_daemon();
+    let trail = instance.synced_trail();
+    let hash = |entry: &serde_json::Value| entry["attributes"]["bailiwick.config.hash"].as_str().unwrap().to_owned();
+    let (starts, changes) = (trail.event("sensor.start").0, trail.event("config.change").0);
+    let hashes: Vec<String> = starts.iter().chain(&changes).map(hash).collect();
+    let [first, again, with_new, back] = &hashes[..] else { panic!("{hashes:?}") };
+    assert_eq!(first.len(), 64);
+    assert!(first == again && first == back && first != with_new, "{hashes:?}");
+    let before: Vec<_> = changes.iter().map(|change| &change["attributes"]["bailiwick.config.hash_before"]).collect();
+    assert_eq!(before, [first, with_new]);
+    assert_eq!(changes[0]["principal"]["uid"], 0, "{}", changes[0]);
+    assert!(changes[1]["principal"].is_null(), "nobody signs a signal: {}", changes[1]);
+}
+
+#[test]
 fn a_second_daemon_on_the_same_state_is_refused_and_the_first_goes_on() {
     if !require(&[Tier2]) {
         return;

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 /// Retention is looked after on a timer.
 const PRUNED_WITHIN: Duration = Duration::from_secs(60);
 
-fn segments(instance: &Instance) -> Vec<PathBuf> {
+pub(crate) fn segments(instance: &Instance) -> Vec<PathBuf> {
     let names = fs::read_dir(instance.state().join("trail")).unwrap();
     let names = names.map(|name| name.unwrap().path());
     let mut paths: Vec<_> = names.filter(|path| path.extension().is_some_and(|end| end == "jsonl")).collect();
@@ -111,33 +111,6 @@ fn a_checkpoint_that_the_back_end_received_shows_what_was_cut_off() {
 }
 
 #[test]
-fn retention_leaves_a_tombstone_and_a_trail_that_is_whole() {
-    if !require(&[Tier2]) {
-        return;
-    }
-    let settings = "[trail]\nsegment_bytes = 65536\nkeep_bytes = 200000\n";
-    let instance = Setup::new().agent(&Declaration::new("opener")).file("bailiwick.toml", settings).start();
-    for _ in 0..12 {
-        instance.read_files(60);
-        instance.sync();
-    }
-    bounded::until("a tombstone", PRUNED_WITHIN, || !instance.trail().event("trail.tombstone").is_empty());
-    instance.sync();
-    let bytes: u64 = segments(&instance).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
-    assert!(bytes < 400_000, "{bytes} bytes are left");
-    assert!(segments(&instance).len() > 1);
-    let verified = instance.json("verify --json");
-    assert_eq!(verified["whole"], true, "{verified}");
-    let first = segments(&instance).remove(0);
-    let first_seq: u64 = first.file_stem().unwrap().to_str().unwrap().parse().unwrap();
-    let said = instance.call("verify").success().stdout;
-    assert!(said.contains(&format!("({} older ones were removed, as the tombstone at seq ", first_seq - 1)), "{said}");
-    fs::remove_file(first).unwrap();
-    let said = instance.call("verify");
-    assert_eq!(said.code(), Some(1), "a segment that no tombstone tells of: {verified} {}", said.stdout);
-}
-
-#[test]
 fn a_session_ends_with_a_statement_of_how_complete_its_entries_are() {
     if !require(&[Tier2]) {
         return;
@@ -160,6 +133,51 @@ fn a_session_ends_with_a_statement_of_how_complete_its_entries_are() {
     assert_eq!((listed(""), listed("--event file.open"), listed("--until 1h")), (1, 1, 0));
     assert_eq!((listed("--address 127.0.0.0/8"), listed("--delegation opener")), (0, 0));
     assert_eq!(instance.call("tail --no-follow --address nowhere").code(), Some(2));
+}
+
+/// Whoever is root on the host has the trail's name, the host's key and the program.
+#[test]
+fn a_trail_written_anew_by_root_fails_against_the_checkpoints_exported_before() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let mut instance = Setup::new()
+        .agent(&Declaration::new("opener"))
+        .file("bailiwick.toml", "[trail]\ncheckpoint_entries = 50\n")
+        .start();
+    instance.read_files(200);
+    instance.sync();
+    assert_eq!(instance.stop(), Some(0));
+    instance.start_daemon();
+    let exported = instance.trail().event("trail.checkpoint");
+    assert!(exported.len() >= 3);
+    let file = instance.place().join("yesterday.jsonl");
+    let lines: Vec<String> = exported.0.iter().map(ToString::to_string).collect();
+    fs::write(&file, lines.join("\n")).unwrap();
+    let verify = format!("verify --json --checkpoints {}", file.display());
+    let last_vouched = exported.0.last().unwrap()["attributes"]["bailiwick.checkpoint.seq"].as_u64();
+    let before = instance.json(&verify);
+    assert_eq!((before["whole"].as_bool(), before["vouched_until"].as_u64()), (Some(true), last_vouched));
+    assert_eq!(instance.stop(), Some(0));
+
+    segments(&instance).into_iter().for_each(|segment| fs::remove_file(segment).unwrap());
+    instance.start_daemon();
+    // More than there was, so that nothing is missing.
+    for _ in 0..3 {
+        instance.read_files(200);
+    }
+    instance.sync();
+    assert_eq!(instance.stop(), Some(0));
+    let alone = instance.json("verify --json");
+    assert_eq!(alone["whole"], true, "by itself it looks whole: {alone}");
+    assert!(alone["entries"].as_u64() > before["entries"].as_u64());
+    let said = instance.call(&verify);
+    assert_eq!(said.code(), Some(1), "{}", said.stdout);
+    let against = said.json();
+    assert_eq!((&against["whole"], &against["vouched_until"]), (&false.into(), &Value::Null), "{against}");
+    let first = segments(&instance).remove(0);
+    assert!(against["first_bad"]["uid"].as_str().unwrap().ends_with("-1"), "{against}");
+    assert_eq!((&against["first_bad"]["file"], &against["first_bad"]["offset"]), (&first.to_str().into(), &0.into()));
 }
 
 /// A small file system of the test's own for the trail; gone with it.
@@ -219,6 +237,31 @@ fn on_a_full_disk_the_daemon_lives_the_gap_is_exact_and_it_recovers_by_itself() 
     assert!(lost > 0, "the disk was not full for long enough");
     assert_eq!(seen.count() + lost, FILES as u64);
     bounded::until("health", PRUNED_WITHIN, || instance.call("status --json").code() == Some(0));
+    assert_eq!(instance.json("verify --json")["whole"], true);
+}
+
+#[test]
+fn a_daemon_that_starts_on_a_full_disk_lives_and_goes_on_when_there_is_room() {
+    if !require(&[Tier2]) {
+        return;
+    }
+    let mut instance = Setup::new().agent(&Declaration::new("opener")).prepare();
+    let disk = Tmpfs::over(instance.state(), "size=4m");
+    instance.start_daemon();
+    instance.read_files(20);
+    instance.sync();
+    let filler = disk.fill(0);
+    instance.crash();
+    instance.spawn_daemon();
+    bounded::until("the daemon to say what it waits for", PRUNED_WITHIN, || {
+        instance.call("status --json").stdout.contains("the trail cannot be written")
+    });
+    fs::remove_file(filler).unwrap();
+    bounded::until("health", PRUNED_WITHIN, || instance.call("status --wait 5s").code() == Some(0));
+    instance.read_files(20);
+    let trail = instance.synced_trail();
+    assert_eq!(trail.event("sensor.start").len(), 2);
+    assert_eq!(trail.event("session.end").len(), 2);
     assert_eq!(instance.json("verify --json")["whole"], true);
 }
 

@@ -135,6 +135,14 @@ impl Attributor {
         Principal { uid, user: user_name(uid), login_uid, via }
     }
 
+    /// Who asks the daemon for something, by the process that does, where it can be seen.
+    pub fn asker(&self, tgid: Option<u32>, uid: u32) -> Principal {
+        match tgid {
+            Some(tgid) => self.principal(tgid, uid, self.proc.login_uid(tgid), None),
+            None => Principal { uid, user: user_name(uid), login_uid: None, via: None },
+        }
+    }
+
     /// How a process came to be started: over ssh, by a unit, at a terminal.
     fn via(&self, tgid: u32) -> Option<String> {
         let on_terminal = self.proc.identity(tgid).is_some_and(|identity| identity.on_terminal);

@@ -1,6 +1,6 @@
 //! What is known of a session and of its processes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::decode::ProcessKey;
 use crate::entry::{Attribution, Delegator, Gap, Principal, SessionId, Timestamp};
@@ -47,11 +47,60 @@ pub struct Tally {
     pub gaps: u64,
     /// The first of them, in words: kind, how many, interval, reason.
     pub told: Vec<String>,
+    /// All of them, by kind.
+    pub kinds: BTreeMap<String, LostOfKind>,
+}
+
+/// What was lost of one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostOfKind {
+    /// In how many gaps.
+    pub gaps: u64,
+    /// Actions of the session.
+    pub lost: u64,
+    /// Actions of nobody knows which session.
+    pub perhaps: u64,
+    /// Gaps in which nobody counted.
+    pub uncounted: u64,
+    /// When the first gap began.
+    pub from: Timestamp,
+    /// When the last one ended.
+    pub to: Timestamp,
+}
+
+impl LostOfKind {
+    fn add(&mut self, gap: &Gap) {
+        self.gaps += 1;
+        match (gap.lost, gap.session) {
+            (Some(lost), Some(_)) => self.lost += lost,
+            (Some(lost), None) => self.perhaps += lost,
+            (None, _) => self.uncounted += 1,
+        }
+        self.from = self.from.min(gap.from);
+        self.to = self.to.max(gap.to);
+    }
+}
+
+impl std::fmt::Display for LostOfKind {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { gaps, lost, perhaps, uncounted, from, to } = self;
+        let of = if *gaps == 1 { "gap" } else { "gaps" };
+        write!(formatter, "{lost} in {gaps} {of}, from {from} to {to}")?;
+        if *perhaps > 0 {
+            write!(formatter, ", and {perhaps} of no known session")?;
+        }
+        if *uncounted > 0 {
+            write!(formatter, ", uncounted in {uncounted} of the gaps")?;
+        }
+        Ok(())
+    }
 }
 
 impl Tally {
     /// Gaps that are kept in words; of more, the entries themselves tell.
     const MOST_TOLD: usize = 16;
+    /// Kinds that are kept apart: more than there are events.
+    const MOST_KINDS: usize = 128;
 
     /// Adds a gap. Of one that may be another session's, what was lost is not counted as this one's.
     pub fn add_gap(&mut self, gap: &Gap) {
@@ -59,10 +108,21 @@ impl Tally {
         if gap.session.is_some() {
             self.lost += gap.lost.unwrap_or(0);
         }
+        let nothing = LostOfKind { gaps: 0, lost: 0, perhaps: 0, uncounted: 0, from: gap.from, to: gap.to };
+        if let Some(kind) = self.kinds.get_mut(&gap.kind) {
+            kind.add(gap);
+        } else if self.kinds.len() < Self::MOST_KINDS {
+            self.kinds.entry(gap.kind.clone()).or_insert(nothing).add(gap);
+        }
         if self.told.len() < Self::MOST_TOLD {
             let lost = gap.lost.map_or_else(|| "uncounted".to_owned(), |lost| lost.to_string());
             self.told.push(format!("{}: {lost}, from {} to {}: {}", gap.kind, gap.from, gap.to, gap.reason));
         }
+    }
+
+    /// What was lost, a sentence for each kind.
+    pub fn lost_by_kind(&self) -> Vec<String> {
+        self.kinds.iter().map(|(kind, lost)| format!("{kind}: {lost}")).collect()
     }
 }
 
@@ -115,5 +175,27 @@ mod tests {
             tally.add_gap(&gap(None, None));
         }
         assert_eq!((tally.gaps, tally.told.len()), (103, Tally::MOST_TOLD));
+    }
+
+    #[test]
+    fn of_however_many_gaps_the_kinds_and_the_whole_interval_are_told() {
+        let mut tally = Tally::default();
+        for second in 1..=100 {
+            let (session, lost) = match second {
+                50 => (None, Some(7)),
+                60 => (Some(SessionId(1)), None),
+                _ => (Some(SessionId(1)), Some(2)),
+            };
+            let kind = if second == 100 { "file.rename" } else { "file.open" };
+            let reason = "the ring was full".to_owned();
+            let (from, to) = (Timestamp(second * 1_000_000_000), Timestamp((second + 1) * 1_000_000_000));
+            tally.add_gap(&Gap { kind: kind.to_owned(), session, lost, from, to, reason });
+        }
+        let told = [
+            "file.open: 194 in 99 gaps, from 1970-01-01T00:00:01.000000000Z to 1970-01-01T00:01:40.000000000Z, and 7 of no \
+             known session, uncounted in 1 of the gaps",
+            "file.rename: 2 in 1 gap, from 1970-01-01T00:01:40.000000000Z to 1970-01-01T00:01:41.000000000Z",
+        ];
+        assert_eq!(tally.lost_by_kind(), told);
     }
 }

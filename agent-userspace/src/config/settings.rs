@@ -226,6 +226,9 @@ impl TrailSettings {
         if let Some(bytes) = within(&mut section, "keep_bytes", 128 << 10, i64::MAX.cast_unsigned(), problems) {
             self.retention.bytes = Some(bytes);
         }
+        if let Some(bytes) = within(&mut section, "keep_free_bytes", 1 << 20, i64::MAX.cast_unsigned(), problems) {
+            self.retention.free = Some(bytes);
+        }
         if let Some(delete) = section.boolean("delete_unacknowledged", problems) {
             self.retention.unacknowledged = delete.value;
         }

@@ -41,6 +41,7 @@ fn the_settings_that_are_commented_out_are_the_defaults() {
     // These have no default but nothing: the file shows an example.
     expected.trail.retention.age = Some(std::time::Duration::from_secs(365 * 86_400));
     expected.trail.retention.bytes = Some(32 << 30);
+    expected.trail.retention.free = Some(2 << 30);
     expected.export.endpoint = Some("http://127.0.0.1:4317".to_owned());
     expected.export.protocol = Some(crate::export::Protocol::Grpc);
     let [backup] = settings.export.targets.as_slice() else { panic!("one target: {:?}", settings.export.targets) };

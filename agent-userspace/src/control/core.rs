@@ -91,8 +91,8 @@ pub trait Core: Send + Sync + 'static {
     /// The declared agents, by name, with their sessions that live.
     fn agents(&self) -> Vec<AgentItem>;
 
-    /// Reads the configuration again. On [`CoreError::BadInput`] what was in force stays.
-    fn reload(&self) -> Result<ReloadReport, CoreError>;
+    /// Reads the configuration again, for that peer or for a signal. On [`CoreError::BadInput`] what was in force stays.
+    fn reload(&self, peer: Option<Peer>) -> Result<ReloadReport, CoreError>;
 
     /// The way to an entry's verdict.
     fn explain(&self, entry: &Entry) -> Explanation;

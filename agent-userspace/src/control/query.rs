@@ -15,8 +15,17 @@ const MAX_VALUES: usize = 64;
 const MAX_VALUE_BYTES: usize = 4096;
 
 /// The attributes that hold paths which an entry is about.
-const PATH_ATTRIBUTES: [&str; 4] =
-    ["file.path", "process.executable.path", "bailiwick.exec.script", "bailiwick.exec.given"];
+const PATH_ATTRIBUTES: [&str; 9] = [
+    "file.path",
+    "bailiwick.file.new_path",
+    "bailiwick.file.host_path",
+    "bailiwick.file.other_path",
+    "process.executable.path",
+    "bailiwick.exec.script",
+    "bailiwick.exec.given",
+    "bailiwick.unix.path",
+    "bailiwick.module.path",
+];
 
 /// The attributes that hold the ends of a connection: address and port.
 const ENDPOINT_ATTRIBUTES: [(&str, &str); 4] = [
@@ -298,6 +307,16 @@ mod tests {
         assert_eq!(gap.draft.session, None::<SessionId>);
         assert!(!Filter { sessions: vec![String::new()], ..Filter::default() }.matches(&gap));
         assert!(!Filter { paths: vec!["/".into()], ..Filter::default() }.matches(&gap));
+    }
+
+    #[test]
+    fn what_a_file_is_renamed_to_is_wanted_as_what_it_was() {
+        let renamed = entry(1, "file.rename")
+            .with("file.path", "/srv/a".into())
+            .with("bailiwick.file.new_path", "/tmp/b".into())
+            .build();
+        let wants = |path: &str| Filter { paths: vec![path.into()], ..Filter::default() }.matches(&renamed);
+        assert!(wants("/srv/a") && wants("/tmp/b") && !wants("/srv/b"));
     }
 
     #[test]

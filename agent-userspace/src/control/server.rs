@@ -142,7 +142,7 @@ impl Connection {
             Request::Status {} => self.report(wire, |core| Ok(Response::Status(core.status()))).await,
             Request::Doctor {} => self.report(wire, |core| Ok(Response::Doctor(core.doctor()))).await,
             Request::Agents {} => self.report(wire, |core| Ok(Response::Agents(Items { items: core.agents() }))).await,
-            Request::Reload {} => self.report(wire, |core| Ok(Response::Reloaded(core.reload()?))).await,
+            Request::Reload {} => self.report(wire, move |core| Ok(Response::Reloaded(core.reload(Some(peer))?))).await,
             Request::Explain { uid } => self.report(wire, move |core| explain(core, &uid)).await,
             Request::Tail { filter, since, follow } => {
                 check(&filter)?;

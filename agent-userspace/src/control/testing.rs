@@ -197,7 +197,7 @@ impl Core for FakeCore {
         }]
     }
 
-    fn reload(&self) -> Result<ReloadReport, CoreError> {
+    fn reload(&self, _: Option<Peer>) -> Result<ReloadReport, CoreError> {
         Err(CoreError::BadInput("/etc/bailiwick/agents.d/demo.toml:3:1: unknown key `owmer`".into()))
     }
 

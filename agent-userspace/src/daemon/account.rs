@@ -240,6 +240,7 @@ fn end(mut compose: Compose, session: &Session) -> Draft {
     compose.set("bailiwick.session.lost", session.tally.lost);
     compose.set("bailiwick.session.gaps", session.tally.gaps);
     compose.set("bailiwick.session.gaps_told", session.tally.told.clone());
+    compose.set("bailiwick.session.lost_by_kind", session.tally.lost_by_kind());
     compose.set("bailiwick.session.blind_spots", blind_spots());
     compose.draft
 }

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::config::Config;
-use crate::control::RunRefused;
+use crate::control::{Peer, RunRefused};
 use crate::entry::SessionId;
 
 /// What can be asked.
@@ -17,8 +17,8 @@ pub(super) enum Command {
     Run { agent: String, child_tgid: u32, peer_uid: u32, reply: SyncSender<Result<SessionId, RunRefused>> },
     /// Have everything that the kernel did before now in the trail, and say up to where that is.
     Sync { reply: SyncSender<Result<u64, String>> },
-    /// Take another configuration.
-    Reload { config: Arc<Config>, reply: SyncSender<Result<(), String>> },
+    /// Take another configuration, for that peer or for a signal.
+    Reload { config: Arc<Config>, peer: Option<Peer>, reply: SyncSender<Result<(), String>> },
     /// Remove what the trail need not keep, of what every target has acknowledged: up to this seq.
     Prune { acknowledged: u64 },
     /// End.

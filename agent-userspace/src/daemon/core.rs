@@ -86,13 +86,13 @@ impl Daemon {
         })
     }
 
-    fn read_again(&self) -> Result<ReloadReport, CoreError> {
+    fn read_again(&self, peer: Option<Peer>) -> Result<ReloadReport, CoreError> {
         let config =
             self.config.load().map_err(|error| CoreError::BadInput(format!("{error}; what was in force stays")))?;
         let agents = config.declarations.len() as u64;
         let warnings = config.notes.iter().map(ToString::to_string).collect();
         let config = Arc::new(config);
-        let answer = self.ask(RELOAD_WITHIN, "the pipeline", |reply| Command::Reload { config, reply })?;
+        let answer = self.ask(RELOAD_WITHIN, "the pipeline", |reply| Command::Reload { config, peer, reply })?;
         answer.map_err(CoreError::BadInput)?;
         Ok(ReloadReport { agents, warnings })
     }
@@ -174,8 +174,8 @@ impl Core for Daemon {
         items
     }
 
-    fn reload(&self) -> Result<ReloadReport, CoreError> {
-        let report = self.read_again();
+    fn reload(&self, peer: Option<Peer>) -> Result<ReloadReport, CoreError> {
+        let report = self.read_again(peer);
         self.reloads.count(report.is_ok());
         report
     }

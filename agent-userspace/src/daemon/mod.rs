@@ -81,7 +81,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// How often it is looked whether somebody wants the daemon to end.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often it is looked whether there is more of the trail than need be kept.
-const PRUNE_EVERY: Duration = Duration::from_secs(10);
+const PRUNE_EVERY: Duration = Duration::from_secs(1);
 /// How often the service manager is told that we live.
 const WATCHDOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -321,7 +321,7 @@ impl Running {
 
     async fn reload(&self) {
         let core = Arc::clone(&self.core);
-        match tokio::task::spawn_blocking(move || core.reload()).await {
+        match tokio::task::spawn_blocking(move || core.reload(None)).await {
             Ok(Ok(report)) => info!(agents = report.agents, "the configuration was read again"),
             Ok(Err(error)) => error!("{error}"),
             Err(error) => error!(%error, "the configuration was not read again"),

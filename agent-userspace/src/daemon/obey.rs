@@ -19,7 +19,7 @@ use super::pipeline::Pipeline;
 use super::places::DeniedFiles;
 use crate::config::kernel_selectors::kernel_selectors;
 use crate::config::{Config, ThisHost};
-use crate::control::RunRefused;
+use crate::control::{Peer, RunRefused};
 use crate::decode::ProcessKey;
 use crate::entry::{Draft, SessionId};
 use crate::sensor::{SensorError, new_session};
@@ -35,16 +35,15 @@ impl Pipeline {
             }
             Command::Sync { reply } => {
                 self.settle();
-                let written = self.write();
-                let answer = if written {
+                let answer = if self.write_now() {
                     self.trail.sync().map_err(|error| error.to_string())
                 } else {
                     Err(self.trail_problem())
                 };
                 let _ = reply.send(answer);
             }
-            Command::Reload { config, reply } => {
-                let answer = self.take_config(config).map_err(|error| error.to_string());
+            Command::Reload { config, peer, reply } => {
+                let answer = self.take_config(config, peer).map_err(|error| error.to_string());
                 self.write();
                 let _ = reply.send(answer);
             }
@@ -100,15 +99,17 @@ impl Pipeline {
     /// Puts a configuration into force.
     ///
     /// Folded keys are flushed before: what they count from now on is judged by another scope.
-    fn take_config(&mut self, config: Arc<Config>) -> Result<(), SensorError> {
+    fn take_config(&mut self, config: Arc<Config>, peer: Option<Peer>) -> Result<(), SensorError> {
         self.settle();
-        self.config = Arc::clone(&config);
+        let before = std::mem::replace(&mut self.config, Arc::clone(&config));
         self.attributor.set_config(Arc::clone(&config));
         self.redactor.set(config.settings.redact.clone());
         self.view.lock().config = Arc::clone(&config);
         self.tell_selectors()?;
         let mut draft = Draft::of_host(self.clock.wall(boot_ns()), "config.change");
+        draft.principal = peer.map(|peer| self.attributor.asker(peer.tgid, peer.uid));
         draft.attributes.insert("bailiwick.config.hash".to_owned(), config.hash.clone().into());
+        draft.attributes.insert("bailiwick.config.hash_before".to_owned(), before.hash.clone().into());
         self.drafts.push(draft);
         self.folding.judge_again(|draft| {
             judge_again(draft, &config);

@@ -42,6 +42,8 @@ const POLL_IDLE: Duration = Duration::from_millis(250);
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
 /// How often losses are looked for.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
+/// How often it is tried again to write what could not be: each time all of it is encoded anew.
+const TRY_WRITING_EVERY: Duration = Duration::from_millis(250);
 /// A process that has ended is kept for so long, for records that come late.
 const KEEP_ENDED: Duration = Duration::from_millis(200);
 
@@ -93,6 +95,8 @@ pub(super) struct Pipeline {
     next_flush: Instant,
     next_sweep: Instant,
     next_gate_look: Instant,
+    /// When it is tried again to write what could not be.
+    next_try: Option<Instant>,
     pub(super) live_sessions: super::sessions_file::SessionsFile,
     /// Shows a watchdog that the loop turns.
     pub(super) beat: Arc<AtomicU64>,
@@ -157,6 +161,7 @@ impl Pipeline {
             next_flush: now + FLUSH_EVERY,
             next_sweep: now + SWEEP_EVERY,
             next_gate_look: now,
+            next_try: None,
             live_sessions: parts.live_sessions,
             beat: parts.beat,
         }
@@ -173,6 +178,10 @@ impl Pipeline {
         let stop = Draft::of_host(Timestamp::now(), "sensor.stop");
         self.drafts.push(stop);
         self.vouch();
+        if !self.drafts.is_empty() {
+            let entries = self.drafts.len();
+            error!(entries, "what could not be written is lost: the next start of the daemon will say since when");
+        }
         if let Err(error) = self.trail.sync() {
             error!(%error, "the end of the trail may not be on disk");
         }
@@ -190,6 +199,16 @@ impl Pipeline {
             self.obey(command);
         }
         let now = Instant::now();
+        // While nothing can be written, what there is to say stays where it is counted.
+        if self.write() {
+            self.look_after(now);
+        }
+        self.renew_view();
+        Turn::Again
+    }
+
+    /// What is due by now.
+    fn look_after(&mut self, now: Instant) {
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_EVERY;
             self.sweep_losses();
@@ -206,8 +225,6 @@ impl Pipeline {
         self.write();
         self.vouch_if_due();
         self.relax(now);
-        self.renew_view();
-        Turn::Again
     }
 
     fn wait(&self) {
@@ -260,6 +277,10 @@ impl Pipeline {
     ///
     /// Here, and nowhere else, they are redacted: every draft comes this way, and every verdict was on what really was.
     pub(super) fn write(&mut self) -> bool {
+        if self.next_try.is_some_and(|next_try| Instant::now() < next_try) {
+            return false;
+        }
+        self.next_try = None;
         if !self.drafts.is_empty() {
             for draft in self.drafts.iter_mut().skip(self.redacted) {
                 self.redactor.redact(draft);
@@ -278,6 +299,7 @@ impl Pipeline {
                     }
                     self.redacted = failed.drafts.len();
                     self.drafts = failed.drafts;
+                    self.next_try = Some(Instant::now() + TRY_WRITING_EVERY);
                     return false;
                 }
             }
@@ -288,13 +310,23 @@ impl Pipeline {
         true
     }
 
+    /// Writes them without waiting for the next try.
+    pub(super) fn write_now(&mut self) -> bool {
+        self.next_try = None;
+        self.write()
+    }
+
     /// Has everything that the kernel did before now in the trail, folded counts and losses included.
     pub(super) fn settle(&mut self) {
         std::thread::sleep(SETTLE);
+        self.write_now();
         let now = boot_ns();
         self.clock = Clock::now();
         while self.drain(now) {}
         self.look_at_gate();
+        if !self.write_now() {
+            return;
+        }
         self.sweep_losses();
         self.flush_all();
         self.sweep_unannounced();

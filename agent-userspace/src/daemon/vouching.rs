@@ -51,6 +51,9 @@ impl Pipeline {
             Ok(None) => return,
             Err(error) => return error!(%error, "nothing of the trail is removed"),
         };
+        if !self.has_room_for(&removable) {
+            return;
+        }
         self.drafts.extend(removable.drafts(now));
         if !self.write() {
             return;
@@ -61,5 +64,17 @@ impl Pipeline {
             Ok(()) => info!(entries, "what the trail need not keep any longer was removed"),
             Err(error) => error!(%error, "not all was removed of what the trail need not keep"),
         }
+    }
+
+    /// Whether what waits can be written, so that the tombstones can. Where the disk is full, the indexes of what goes make
+    /// room: they are no part of the trail.
+    fn has_room_for(&mut self, removable: &Removable) -> bool {
+        if self.write_now() {
+            return true;
+        }
+        if let Err(error) = removable.remove_indexes() {
+            error!(%error, "indexes of the trail that were to make room stay");
+        }
+        self.write_now()
     }
 }

@@ -12,7 +12,7 @@ use crate::entry::Timestamp;
 use crate::trail::segment::read_at_most;
 
 /// The form of what is written, and the rules by which it is derived from entries. One of another version is made anew.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// A head is at most this long.
 const MAX_HEAD_BYTES: usize = 64 << 10;

@@ -28,8 +28,10 @@ impl StateLock {
             }
             Err(TryLockError::Error(error)) => return Err(io_error("lock", &path)(error)),
         }
-        file.set_len(0)
-            .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()))
+        let pid = format!("{}\n", std::process::id());
+        // Over what stands there, and only then cut: a block that is let go of may not come back on a full disk.
+        file.write_all(pid.as_bytes())
+            .and_then(|()| file.set_len(pid.len() as u64))
             .map_err(io_error("write", &path))?;
         Ok(Self { _file: file })
     }

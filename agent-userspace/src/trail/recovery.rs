@@ -1,6 +1,6 @@
 //! What a crash left behind: the last segment's torn end is set aside, so that the next entry starts a line.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -52,6 +52,15 @@ pub(super) fn recover(file: &File, path: &Path, first_seq: u64) -> Result<End, T
 /// Copies the bytes from `from` to `to` into a new file beside the segment, durably.
 fn set_aside(file: &File, path: &Path, from: u64, to: u64) -> Result<PathBuf, TrailError> {
     let (kept, kept_in) = create_beside(path)?;
+    if let Err(error) = copy(file, path, (from, to), &kept, &kept_in) {
+        // Half a copy is worth nothing, and the next start makes another: what was torn is still where it was.
+        return Err(fs::remove_file(&kept_in).map_err(io_error("remove", &kept_in)).err().unwrap_or(error));
+    }
+    segment::sync_directory(path.parent().unwrap_or(Path::new("/")))?;
+    Ok(kept_in)
+}
+
+fn copy(file: &File, path: &Path, (from, to): (u64, u64), kept: &File, kept_in: &Path) -> Result<(), TrailError> {
     let mut block = vec![0; segment::READ_BYTES];
     let mut at = from;
     while at < to {
@@ -59,12 +68,10 @@ fn set_aside(file: &File, path: &Path, from: u64, to: u64) -> Result<PathBuf, Tr
         if read == 0 {
             break;
         }
-        kept.write_all_at(block.get(..read).unwrap_or_default(), at - from).map_err(io_error("write", &kept_in))?;
+        kept.write_all_at(block.get(..read).unwrap_or_default(), at - from).map_err(io_error("write", kept_in))?;
         at += read as u64;
     }
-    kept.sync_all().map_err(io_error("sync", &kept_in))?;
-    segment::sync_directory(path.parent().unwrap_or(Path::new("/")))?;
-    Ok(kept_in)
+    kept.sync_all().map_err(io_error("sync", kept_in))
 }
 
 /// The first `<segment>.torn-<n>` that is free.

@@ -28,6 +28,8 @@ pub struct Retention {
     pub age: Option<Duration>,
     /// The oldest go while there are more bytes than this.
     pub bytes: Option<u64>,
+    /// The oldest go while the file system has fewer bytes free than this.
+    pub free: Option<u64>,
     /// Whether entries go that no target has acknowledged.
     pub unacknowledged: bool,
 }
@@ -77,10 +79,11 @@ impl Removable {
         acknowledged: u64,
         now: Timestamp,
     ) -> Result<Option<Self>, TrailError> {
-        if keep.age.is_none() && keep.bytes.is_none() {
+        if keep.age.is_none() && keep.bytes.is_none() && keep.free.is_none() {
             return Ok(None);
         }
         let dir = segment::directory(state_dir);
+        let mut free = keep.free.map(|_| free_bytes(&dir)).transpose()?;
         let firsts = segment::list(&dir)?;
         let mut total = 0;
         for &first in &firsts {
@@ -97,12 +100,18 @@ impl Removable {
                 let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
                 last.head.time.0 < now.0.saturating_sub(age)
             });
-            if !(too_many || too_old) || (last.head.seq > acknowledged && !keep.unacknowledged) {
+            let too_little_left = keep.free.zip(free).is_some_and(|(least, free)| free < least);
+            if !(too_many || too_old || too_little_left) || (last.head.seq > acknowledged && !keep.unacknowledged) {
                 break;
             }
             let bytes = len(&path)?;
             total -= bytes;
-            let reason = if too_old { "older than the trail is kept" } else { "the trail was larger than it may be" };
+            free = free.map(|free| free.saturating_add(bytes));
+            let reason = match (too_old, too_many) {
+                (true, _) => "older than the trail is kept",
+                (_, true) => "the trail was larger than it may be",
+                (false, false) => "less of the disk was free than must be left",
+            };
             let tombstone = Tombstone { from: first, to: last.head.seq, chain: last.head.chain };
             removable.push(RemovableSegment { path, tombstone, bytes, reason });
         }
@@ -120,19 +129,22 @@ impl Removable {
         self.0.iter().map(|segment| segment.tombstone.entries()).sum()
     }
 
+    /// Removes their indexes alone, which nobody needs to be told of: so there is room for what must be written first.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub fn remove_indexes(&self) -> Result<(), TrailError> {
+        self.0.iter().try_for_each(|segment| remove_file(&segment.index()))
+    }
+
     /// Removes the segments. What is left after an error goes the next time, with tombstones of its own.
     ///
     /// # Errors
     /// A file cannot be removed.
     pub fn remove(self) -> Result<(), TrailError> {
-        for RemovableSegment { path, .. } in &self.0 {
-            let index = path.with_extension(segment::INDEX_EXTENSION);
-            for path in [&index, path] {
-                match fs::remove_file(path) {
-                    Err(error) if error.kind() == ErrorKind::NotFound => {}
-                    removed => removed.map_err(io_error("remove", path))?,
-                }
-            }
+        for segment in &self.0 {
+            remove_file(&segment.index())?;
+            remove_file(&segment.path)?;
         }
         let dir = self.0.first().and_then(|segment| segment.path.parent());
         dir.map_or(Ok(()), segment::sync_directory)
@@ -140,6 +152,10 @@ impl Removable {
 }
 
 impl RemovableSegment {
+    fn index(&self) -> PathBuf {
+        self.path.with_extension(segment::INDEX_EXTENSION)
+    }
+
     fn draft(&self, now: Timestamp) -> Draft {
         let mut draft = Draft::of_host(now, TOMBSTONE);
         let said: [(&str, Value); 5] = [
@@ -152,6 +168,20 @@ impl RemovableSegment {
         draft.attributes = said.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         draft
     }
+}
+
+/// What is gone already need not be removed.
+fn remove_file(path: &Path) -> Result<(), TrailError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(io_error("remove", path)),
+    }
+}
+
+/// What the daemon may still write there.
+fn free_bytes(dir: &Path) -> Result<u64, TrailError> {
+    let system = rustix::fs::statvfs(dir).map_err(|error| io_error("inspect the file system of", dir)(error.into()))?;
+    Ok(system.f_bavail.saturating_mul(system.f_frsize))
 }
 
 fn len(path: &Path) -> Result<u64, TrailError> {

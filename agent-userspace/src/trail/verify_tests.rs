@@ -93,16 +93,26 @@ fn a_flipped_bit_anywhere_is_found_at_the_right_entry() {
     let state = TempDir::new().unwrap();
     {
         let mut trail = open(state.path());
-        trail.append(vec![draft(1), checkpoint(2), draft(3)]).unwrap();
+        for draft in [draft(1), checkpoint(2), draft(3), draft(4), checkpoint(5)] {
+            trail.append(vec![draft]).unwrap();
+        }
     }
-    let segment = segments(state.path()).remove(0);
-    let bytes = fs::read(&segment).unwrap();
-    let file = OpenOptions::new().write(true).open(&segment).unwrap();
-    for (at, &byte) in bytes.iter().enumerate() {
-        file.write_all_at(&[byte ^ 1 << (at % 8)], at as u64).unwrap();
-        let expected = 1 + bytes[..at].iter().filter(|&&byte| byte == b'\n').count() as u64;
-        assert_eq!(bad_seq(&whole(state.path())), expected, "byte {at}");
-        file.write_all_at(&[byte], at as u64).unwrap();
+    assert!(segments(state.path()).len() > 1);
+    let mut before = 0;
+    for segment in segments(state.path()) {
+        let bytes = fs::read(&segment).unwrap();
+        let file = OpenOptions::new().write(true).open(&segment).unwrap();
+        for (at, &byte) in bytes.iter().enumerate() {
+            file.write_all_at(&[byte ^ 1 << (at % 8)], at as u64).unwrap();
+            let line = bytes[..at].iter().filter(|&&byte| byte == b'\n').count() as u64;
+            let start = bytes[..at].iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end as u64 + 1);
+            let verified = whole(state.path());
+            assert_eq!(bad_seq(&verified), before + line + 1, "byte {at} of {}", segment.display());
+            let bad = verified.first_bad.unwrap();
+            assert_eq!((bad.file, bad.offset), (segment.clone(), start), "byte {at}");
+            file.write_all_at(&[byte], at as u64).unwrap();
+        }
+        before += bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
     }
     assert_eq!(whole(state.path()).first_bad, None);
     let identity = state.path().join("trail.json");
@@ -265,6 +275,25 @@ fn retention_by_size_removes_the_oldest_first_and_never_the_last() {
     write(state.path());
     let keep = Retention { bytes: Some(1), unacknowledged: true, ..Retention::default() };
     let removable = Removable::find(state.path(), &keep, 0, Timestamp(0)).unwrap().unwrap();
+    removable.remove().unwrap();
+    assert_eq!(segments(state.path()).len(), 1);
+}
+
+#[test]
+fn the_oldest_go_while_less_of_the_disk_is_free_than_must_be_left() {
+    let state = TempDir::new().unwrap();
+    write(state.path());
+    let find = |free| {
+        let keep = Retention { free: Some(free), ..Retention::default() };
+        Removable::find(state.path(), &keep, u64::MAX, Timestamp(0)).unwrap()
+    };
+    assert_eq!(find(0), None);
+    let removable = find(u64::MAX).unwrap();
+    let index = segments(state.path()).remove(0).with_extension("index");
+    fs::write(&index, "made again when it is wanted").unwrap();
+    removable.remove_indexes().unwrap();
+    assert!(!index.exists());
+    assert!(segments(state.path()).len() > 1, "the segments stay until a tombstone says so");
     removable.remove().unwrap();
     assert_eq!(segments(state.path()).len(), 1);
 }
