@@ -72,7 +72,13 @@ impl Search {
     ///
     /// # Errors
     /// The trail cannot be read.
-    pub fn of(state_dir: &Path, question: Question, through: u64) -> Result<Self, TrailError> {
+    pub fn of(state_dir: &Path, mut question: Question, through: u64) -> Result<Self, TrailError> {
+        if let Question::Entries { from: From::Time(time), filter } = &mut question
+            && *filter != Filter::default()
+        {
+            // The place of a time is early by a minute: what chunks hold of that is left out.
+            filter.since = filter.since.max(Some(*time));
+        }
         let dir = segment::directory(state_dir);
         let mut segments: VecDeque<u64> = segment::list(&dir)?.into();
         let mut begin = 0;

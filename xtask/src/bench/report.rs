@@ -129,7 +129,7 @@ impl Results {
                 &memory,
             )
         });
-        table(&["the daemon itself, µs", "MiB: processes + maps"], &rows.collect::<Vec<_>>())
+        table(&["the daemon itself, ms for 1,000 operations", "MiB: processes + maps"], &rows.collect::<Vec<_>>())
     }
 
     /// All of it as JSON.
