@@ -121,7 +121,10 @@ fn planted_secrets_occur_in_no_byte_of_state_export_control_socket_or_log() {
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned()),
         ("OTEL_METRIC_EXPORT_INTERVAL", "200".to_owned()),
     ];
-    let mut instance = start("patterns = ['badge:(?<secret>[a-z-]+)']\n", &export);
+    let place = workload::Place::new();
+    let ocsf = place.join("ocsf.jsonl");
+    let settings = format!("patterns = ['badge:(?<secret>[a-z-]+)']\n\n[export.ocsf]\nfile = \"{}\"\n", ocsf.display());
+    let mut instance = start(&settings, &export);
     plant(&instance);
     instance.call("sync --exported").success();
     let trail = instance.trail();
@@ -189,6 +192,9 @@ fn planted_secrets_occur_in_no_byte_of_state_export_control_socket_or_log() {
     let (files, found) = look_below(&instance.state());
     assert_eq!(found, None);
     assert!(files >= 6, "the trail and its index, its name, a key, cursors: {files}");
+    let events = std::fs::read(ocsf).unwrap();
+    assert!(events.windows(10).any(|window| window == b"[redacted]"));
+    holds_none("the file of OCSF events", &events);
     holds_none("the log", instance.log().as_bytes());
 }
 
