@@ -175,6 +175,23 @@ pub enum Method {
     Inherited,
 }
 
+impl Method {
+    /// The method as it is written everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Executable => "executable",
+            Self::Script => "script",
+            Self::Argv => "argv",
+            Self::Environment => "environment",
+            Self::User => "user",
+            Self::Cgroup => "cgroup",
+            Self::Unit => "unit",
+            Self::Inherited => "inherited",
+        }
+    }
+}
+
 /// How sure an attribution is, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -185,6 +202,17 @@ pub enum Confidence {
     Probable,
     /// Decided by the kernel, or by `run`.
     Certain,
+}
+
+impl Confidence {
+    /// The confidence as it is written everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Claimed => "claimed",
+            Self::Probable => "probable",
+            Self::Certain => "certain",
+        }
+    }
 }
 
 /// How an action was attributed, and how sure that is.

@@ -14,6 +14,7 @@ pub mod entry;
 pub mod export;
 pub mod finding;
 pub mod gate;
+pub mod health;
 pub mod hook_check;
 pub mod index;
 pub mod metrics;

@@ -17,6 +17,7 @@ mod evasions;
 mod file;
 mod flood;
 mod gate;
+mod health;
 mod io_uring;
 mod network;
 mod ocsf;

@@ -6,6 +6,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+pub mod alerts;
 pub mod bounded;
 pub mod certificates;
 pub mod connect_proxy;
@@ -20,5 +21,6 @@ pub mod ocsf;
 pub mod receiver;
 pub mod requirement;
 pub mod rotel;
+pub mod scrape;
 pub mod strace;
 pub mod workload;

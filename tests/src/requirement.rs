@@ -1,7 +1,7 @@
 //! What a test needs of the machine, and what it does where that is missing: it says why, and passes.
 //!
-//! A run that must not skip says so: with `BAILIWICK_REQUIRE=root,tier2,ia32,strace,dbus,venv` in the environment, a test whose
-//! requirement is named there fails where it is not met.
+//! A run that must not skip says so: with `BAILIWICK_REQUIRE=root,tier2,ia32,strace,dbus,venv,promtool` in the environment, a test
+//! whose requirement is named there fails where it is not met.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -28,6 +28,8 @@ pub enum Requirement {
     Dbus,
     /// The Python environment with the real agent and the real receiver.
     Venv,
+    /// Prometheus' `promtool`.
+    Promtool,
 }
 
 impl Requirement {
@@ -40,6 +42,7 @@ impl Requirement {
             Self::Strace => "strace",
             Self::Dbus => "dbus",
             Self::Venv => "venv",
+            Self::Promtool => "promtool",
         }
     }
 
@@ -52,6 +55,7 @@ impl Requirement {
             Self::Strace => answers("strace", "-V"),
             Self::Dbus => answers("dbus-daemon", "--version").and_then(|()| answers("dbus-send", "--version")),
             Self::Venv => venv(),
+            Self::Promtool => promtool(),
         }
     }
 }
@@ -130,6 +134,14 @@ fn venv() -> Result<(), String> {
     Ok(())
 }
 
+fn promtool() -> Result<(), String> {
+    match Command::new(workload::promtool()).arg("--version").output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(format!("`promtool --version` ends with {}", output.status)),
+        Err(error) => Err(format!("`promtool` cannot be run ({error}): run `cargo xtask setup`")),
+    }
+}
+
 /// The part of `union bpf_attr` that BPF_PROG_LOAD reads here, as `linux/bpf.h` lays it out.
 #[repr(C)]
 #[derive(Default)]
@@ -192,9 +204,9 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_environment_variable() {
-        use Requirement::{Dbus, Ia32, Root, Strace, Tier2, Venv};
-        let names = [Root, Tier2, Ia32, Strace, Dbus, Venv].map(Requirement::name);
-        assert_eq!(names, ["root", "tier2", "ia32", "strace", "dbus", "venv"]);
+        use Requirement::{Dbus, Ia32, Promtool, Root, Strace, Tier2, Venv};
+        let names = [Root, Tier2, Ia32, Strace, Dbus, Venv, Promtool].map(Requirement::name);
+        assert_eq!(names, ["root", "tier2", "ia32", "strace", "dbus", "venv", "promtool"]);
     }
 
     #[test]

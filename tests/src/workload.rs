@@ -44,6 +44,16 @@ pub fn venv() -> PathBuf {
     std::env::var_os("BAILIWICK_TEST_VENV").map_or_else(ours, PathBuf::from)
 }
 
+/// Prometheus' own tool: as `cargo xtask setup` unpacks it, else as the search path has it.
+///
+/// # Panics
+///
+/// If the test does not lie where cargo puts it.
+pub fn promtool() -> PathBuf {
+    let unpacked = target_dir().parent().expect("target/PROFILE has a parent").join("prometheus/usr/bin/promtool");
+    if unpacked.exists() { unpacked } else { PathBuf::from("promtool") }
+}
+
 /// A directory of a test's own that everybody may enter, with its path free of symbolic links.
 #[derive(Debug)]
 pub struct Place {

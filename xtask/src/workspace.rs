@@ -100,6 +100,11 @@ impl Workspace {
         self.root.join("target/venv")
     }
 
+    /// Where Prometheus' `promtool` is unpacked, which tests judge metrics and alerts with.
+    pub(crate) fn prometheus(&self) -> PathBuf {
+        self.root.join("target/prometheus")
+    }
+
     /// What cargo says about the workspace: takes about a tenth of a second.
     ///
     /// # Errors

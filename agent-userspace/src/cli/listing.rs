@@ -29,6 +29,9 @@ pub(super) fn status(status: &Status, palette: Palette) -> String {
             }
         }
     }
+    if let Some(address) = status.metrics {
+        text.push_str(&format!("metrics      http://{address}/metrics\n"));
+    }
     if status.export.is_empty() {
         text.push_str("export       nothing is exported\n");
         return text;
@@ -275,6 +278,7 @@ mod tests {
             blind_spots: vec!["io_uring".into()],
             export: vec![export],
             ready: true,
+            metrics: Some(([127, 0, 0, 1], 9464).into()),
         }
     }
 
@@ -283,7 +287,7 @@ mod tests {
         assert_eq!(
             status(&a_status(), Palette::PLAIN),
             "unhealthy\n  the collector \\x1b[2J does not answer\ntrail        1,045 entries\nlost         2 actions\n\
-             blind spots  1 (see `bailiwick doctor`)\n  io_uring\n\n\
+             blind spots  1 (see `bailiwick doctor`)\n  io_uring\nmetrics      http://127.0.0.1:9464/metrics\n\n\
              EXPORT TO  SIGNAL  ACKNOWLEDGED  PENDING  REFUSED  LAST SUCCESS (UTC)\n\
              otlp       logs    1,042         3        0        2026-01-31 12:03:04\n"
         );
@@ -294,7 +298,7 @@ mod tests {
         let json = serde_json::to_value(a_status()).unwrap_or_default();
         assert_eq!(json["trail"]["entries"], 1045);
         assert_eq!(json["healthy"], false);
-        assert_eq!(json["lost"], 2);
+        assert_eq!((&json["lost"], &json["metrics"]), (&json!(2), &json!("127.0.0.1:9464")));
         assert_eq!(json["blind_spots"], json!(["io_uring"]));
         let export = json!({"target": "otlp", "signal": "logs", "acknowledged": 1042, "pending": 3, "dead_lettered": 0,
             "rejected": 0, "sent": 0, "retried": 0, "last_success": time_of(0).to_string(), "oldest": null, "error": null});

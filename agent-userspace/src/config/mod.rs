@@ -20,6 +20,7 @@ pub mod fault;
 pub mod grant_set;
 pub mod host;
 pub mod kernel_selectors;
+pub mod metrics;
 mod proposed;
 mod reader;
 pub mod recognise;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::export::ExportSettings;
 use super::fault::{Fault, Problem, nearest};
+use super::metrics::MetricsSettings;
 use super::reader::{Located, Section};
 use super::rules::Reading;
 use crate::redact::{Expression, RedactSettings};
@@ -97,6 +98,8 @@ pub struct Settings {
     pub export: ExportSettings,
     /// `[redact]`.
     pub redact: RedactSettings,
+    /// `[metrics]`.
+    pub metrics: MetricsSettings,
 }
 
 impl Default for Settings {
@@ -119,6 +122,7 @@ impl Default for Settings {
             },
             export: ExportSettings::default(),
             redact: RedactSettings::default(),
+            metrics: MetricsSettings::default(),
         }
     }
 }
@@ -164,6 +168,9 @@ impl Settings {
         }
         if let Some(section) = top.section("redact", "[redact]", &mut reading.problems) {
             read_redact(&mut settings.redact, section, &mut reading.problems);
+        }
+        if let Some(section) = top.section("metrics", "[metrics]", &mut reading.problems) {
+            settings.metrics.read(section, reading);
         }
         top.finish(&mut reading.problems);
         settings

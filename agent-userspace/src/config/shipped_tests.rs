@@ -49,6 +49,7 @@ fn the_settings_that_are_commented_out_are_the_defaults() {
     expected.export.targets = settings.export.targets.clone();
     let file = "/var/log/bailiwick/ocsf.jsonl".into();
     expected.export.ocsf = Some(crate::export::ocsf::OcsfSettings { file, rotate_bytes: 100 << 20, keep_files: 5 });
+    expected.metrics.listen = Some(([127, 0, 0, 1], 9464).into());
     assert_eq!(settings, expected);
 }
 

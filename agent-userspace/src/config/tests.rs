@@ -402,6 +402,28 @@ fn what_is_redacted_is_set_with_expressions_of_ones_own() {
 }
 
 #[test]
+fn metrics_are_answered_on_loopback_unless_said_otherwise() {
+    let metrics = |text: &str| {
+        let text = format!("[metrics]\n{text}\n");
+        let loaded = load(&[("bailiwick.toml", &text)], &FakeHost::default());
+        loaded.map(|config| config.settings.metrics).map_err(|errors| errors.to_string())
+    };
+    assert_eq!(metrics("").unwrap(), super::metrics::MetricsSettings::default());
+    let read = metrics("listen = \"[::1]:9464\"\nprogram_time = true").unwrap();
+    assert_eq!((read.listen, read.program_time), (Some("[::1]:9464".parse().unwrap()), true));
+    let remote = metrics("listen = \"0.0.0.0:9464\"").unwrap_err();
+    assert!(
+        remote.starts_with("bailiwick.toml:2:10: `listen` is 0.0.0.0:9464; write an address of loopback"),
+        "{remote}"
+    );
+    assert!(remote.ends_with("add allow_remote = true"), "{remote}");
+    assert!(metrics("listen = \"0.0.0.0:9464\"\nallow_remote = true").unwrap().listen.is_some());
+    let name = metrics("listen = \"localhost\"").unwrap_err();
+    assert!(name.contains("an address and a port, such as \"127.0.0.1:9464\""), "{name}");
+    assert!(metrics("listn = \"127.0.0.1:1\"").unwrap_err().contains("`listen`"));
+}
+
+#[test]
 fn two_agents_of_one_name_are_told_with_both_places() {
     let agent = "[agent]\nname = \"x\"\n";
     let found = errors(&[("a.toml", agent), ("b.toml", agent)]);

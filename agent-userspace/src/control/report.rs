@@ -4,6 +4,7 @@
 //! `--json` prints (`docs/contract.md`). Refuses: nothing, these are plain values.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,8 @@ pub struct Status {
     /// Whether recognition is attached, the rest attached or armed, and what already ran is reconciled. What
     /// `status --wait` waits for.
     pub ready: bool,
+    /// Where `/metrics`, `/healthz` and `/readyz` are answered; null where they are not.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// The trail's part of a [`Status`].

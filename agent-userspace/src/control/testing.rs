@@ -168,6 +168,7 @@ impl Core for FakeCore {
             blind_spots: Vec::new(),
             export: Vec::new(),
             ready: *self.ready.borrow(),
+            metrics: None,
         }
     }
 

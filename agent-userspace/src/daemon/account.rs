@@ -6,6 +6,7 @@ use tracing::warn;
 
 use super::clock::boot_ns;
 use super::drafts::Compose;
+use super::figures::{LOST_RING_FULL, LOST_UNCOUNTED, loss_reason};
 use super::pipeline::Pipeline;
 use crate::attribute::Session;
 use crate::decode::ProcessKey;
@@ -66,6 +67,7 @@ impl Pipeline {
         for ((id, kind), sum) in self.folding.unannounced(&folds) {
             let session = self.attributor.resolve(id);
             let kind = u16::try_from(kind).ok().and_then(RecordKind::from_wire).map_or("all", event_of);
+            self.figures.lose(kind, LOST_RING_FULL, sum.lost);
             let why = "the ring was full, and no later action of the same kind told what it was done to";
             self.lose(session, kind, Some(sum.lost), (sum.from_boot_ns, sum.to_boot_ns), why);
         }
@@ -115,6 +117,7 @@ impl Pipeline {
                 }
                 _ => (kind.map_or("all", event_of), Some(more), "the ring was full"),
             };
+            self.figures.lose(kind, loss_reason(key.why), more);
             members_lost |= !matches!(kind, "file.open" | "network.connect");
             let session = self.attributor.resolve(key.session);
             self.lose(session, kind, lost, (until, loss.last_boot_ns), why);
@@ -128,6 +131,7 @@ impl Pipeline {
         {
             let more = uncounted - self.uncounted;
             self.uncounted = uncounted;
+            self.figures.lose("all", LOST_UNCOUNTED, more);
             self.lose(None, "all", Some(more), (now, now), "more sessions lost records than losses are kept for");
         }
         for (hook, misses) in self.sensor.recursion_misses() {
@@ -139,7 +143,10 @@ impl Pipeline {
             }
         }
         match self.sensor.emitted() {
-            Ok(emitted) => self.view.lock().records = emitted.into_iter().map(|(_, records)| records).sum(),
+            Ok(emitted) => {
+                self.figures.note_records(&emitted);
+                self.view.lock().records = emitted.into_iter().map(|(_, records)| records).sum();
+            }
             Err(error) => warn!(%error, "how many records there were is not known"),
         }
     }

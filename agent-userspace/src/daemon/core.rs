@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::command::{Asker, Command};
+use super::health::DaemonHealth;
 use super::judged::explain;
 use super::state::SharedView;
 use super::{ConfigSource, exporting::Export};
@@ -42,6 +43,7 @@ pub(super) struct Daemon {
     pub(super) export: Arc<Export>,
     pub(super) runtime: Handle,
     pub(super) reloads: Reloads,
+    pub(super) health: Arc<DaemonHealth>,
 }
 
 /// How often the configuration was read again.
@@ -139,6 +141,7 @@ impl Core for Daemon {
             blind_spots: blind_spots(),
             export,
             ready,
+            metrics: self.health.listening(),
         }
     }
 

@@ -17,11 +17,13 @@ mod core;
 mod counted;
 mod drafts;
 mod exporting;
+mod figures;
 mod files;
 mod folding;
 mod found;
 mod gatekeeper;
 mod handle;
+mod health;
 mod judged;
 mod late;
 mod obey;
@@ -41,7 +43,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -53,7 +55,9 @@ use tracing::{error, info, warn};
 use self::command::{Asker, Command, pair};
 use self::core::{Daemon, Reloads};
 use self::exporting::{Export, export_settings};
+use self::figures::Published;
 use self::gatekeeper::Gatekeeper;
+use self::health::{Beat, DaemonHealth, answer_at};
 use self::pipeline::{Parts, Pipeline};
 use self::sessions_file::SessionsFile;
 use self::start::Before;
@@ -173,7 +177,7 @@ pub struct Running {
     export: Arc<Export>,
     server: tokio::task::JoinHandle<()>,
     core: Arc<Daemon>,
-    beat: Arc<AtomicU64>,
+    beat: Beat,
 }
 
 /// Starts the daemon: returns when recognition is attached and what runs is reconciled.
@@ -216,7 +220,8 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
     let latency = observe_trail(&metrics, &paths.state_dir, written.clone(), durable.clone());
     let (asker, asked) = pair().map_err(|source| DaemonError::System { what: "make an event descriptor", source })?;
     let view = SharedView::new(Arc::clone(&config));
-    let beat = Arc::new(AtomicU64::new(0));
+    let (beat, published) = (Beat::now(), Published::default());
+    let health = DaemonHealth::observed(&metrics, published.clone(), view.clone(), beat.clone());
     let mut pipeline = Pipeline::new(Parts {
         sensor,
         attributor: Attributor::new(Arc::clone(&config), ProcFs::at(Path::new("/proc"))),
@@ -227,7 +232,8 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
         view: view.clone(),
         asked,
         live_sessions: SessionsFile::at(&paths.state_dir),
-        beat: Arc::clone(&beat),
+        beat: beat.clone(),
+        published,
         state_dir: paths.state_dir.clone(),
         latency,
     });
@@ -240,6 +246,11 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
         }
         None => Export::none(),
     });
+    health.set_export(&export);
+    if let Some(address) = config.settings.metrics.listen {
+        let health = Arc::clone(&health);
+        runtime.spawn(async move { answer_at(address, health).await });
+    }
     let core = Arc::new(Daemon {
         asker: asker.clone(),
         view,
@@ -249,6 +260,7 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
         export: Arc::clone(&export),
         runtime: runtime.handle().clone(),
         reloads: Reloads::observed(&metrics),
+        health,
     });
     let served: Arc<dyn Core> = Arc::clone(&core) as Arc<dyn Core>;
     let server = runtime.spawn(async move {
@@ -298,7 +310,7 @@ impl Running {
                     _ = hangup.recv() => self.reload().await,
                     _ = tick.tick() => {
                         // Not while the pipeline stands still: then the service manager should start another.
-                        let beat = self.beat.load(Ordering::Relaxed);
+                        let beat = self.beat.last();
                         if last_beat != Some(beat) {
                             notify(&[NotifyState::Watchdog]);
                         }

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use agent_common::maps::LossKey;
@@ -16,8 +15,10 @@ use tracing::{error, warn};
 
 use super::clock::{Clock, boot_ns};
 use super::command::{Asked, Command};
+use super::figures::{Figures, LOST_UNDECODABLE, Published};
 use super::folding::Folding;
 use super::gatekeeper::Gatekeeper;
+use super::health::Beat;
 use super::places::{DeniedFiles, HostMounts};
 use super::state::SharedView;
 use super::trail_metrics::Latency;
@@ -99,7 +100,11 @@ pub(super) struct Pipeline {
     next_try: Option<Instant>,
     pub(super) live_sessions: super::sessions_file::SessionsFile,
     /// Shows a watchdog that the loop turns.
-    pub(super) beat: Arc<AtomicU64>,
+    pub(super) beat: Beat,
+    /// What it counts of itself,
+    pub(super) figures: Figures,
+    /// and shows of that.
+    pub(super) published: Published,
 }
 
 /// What the pipeline is made of.
@@ -113,7 +118,8 @@ pub(super) struct Parts {
     pub(super) view: SharedView,
     pub(super) asked: Asked,
     pub(super) live_sessions: super::sessions_file::SessionsFile,
-    pub(super) beat: Arc<AtomicU64>,
+    pub(super) beat: Beat,
+    pub(super) published: Published,
     pub(super) state_dir: PathBuf,
     pub(super) latency: Latency,
 }
@@ -164,13 +170,15 @@ impl Pipeline {
             next_try: None,
             live_sessions: parts.live_sessions,
             beat: parts.beat,
+            figures: Figures::default(),
+            published: parts.published,
         }
     }
 
     /// Runs until it is told to stop.
     pub(super) fn run(&mut self) {
         while self.turn() == Turn::Again {
-            self.beat.fetch_add(1, Ordering::Relaxed);
+            self.beat.turned();
             self.wait();
         }
         self.settle();
@@ -213,6 +221,7 @@ impl Pipeline {
             self.next_sweep = now + SWEEP_EVERY;
             self.sweep_losses();
             self.try_arming_again();
+            self.publish_figures();
         }
         if now >= self.next_flush {
             self.next_flush = now + FLUSH_EVERY;
@@ -259,11 +268,13 @@ impl Pipeline {
         if self.drained.is_some() && !self.write() {
             return false;
         }
+        self.figures.look_at_rings(self.sensor.rings());
         let (batch, drained) = self.sensor.drain(until_boot_ns, MOST_RECORDS);
         let more = batch.events.len() >= MOST_RECORDS;
         if batch.undecodable > 0 {
             let lost = batch.undecodable;
             warn!(lost, "records of an unknown form");
+            self.figures.lose("all", LOST_UNDECODABLE, lost);
             self.lose(None, "all", Some(lost), (boot_ns(), boot_ns()), "records of an unknown form");
         }
         for event in batch.events {
@@ -285,6 +296,7 @@ impl Pipeline {
             for draft in self.drafts.iter_mut().skip(self.redacted) {
                 self.redactor.redact(draft);
             }
+            self.figures.count(self.drafts.iter().skip(self.redacted));
             self.redacted = 0;
             let drafts = std::mem::take(&mut self.drafts);
             match self.trail.append(drafts) {
@@ -334,6 +346,7 @@ impl Pipeline {
         self.reap(now);
         self.renew_view();
         self.write();
+        self.publish_figures();
     }
 
     /// Notes a draft of a session, and counts it there. Returns the seq that its entry will have: drafts reach the trail in

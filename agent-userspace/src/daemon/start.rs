@@ -30,6 +30,7 @@ impl Pipeline {
     /// Attaches recognition, finds what runs, and tells of all that in the trail.
     pub(super) fn begin(&mut self, before: Before) -> Result<(), SensorError> {
         self.tell_of_before(before);
+        self.measure_programs();
         self.look_at_files();
         self.sensor.attach_recognition()?;
         self.tell_of_start();
@@ -45,6 +46,7 @@ impl Pipeline {
         }
         self.write();
         self.view.lock().ready = true;
+        self.publish_figures();
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use opentelemetry_proto::tonic::logs::v1::{LogRecord, SeverityNumber};
 
 use super::value::attribute;
 use super::{body, ids};
-use crate::entry::{Confidence, Draft, Entry, Method, ReasonKind, Verdict};
+use crate::entry::{Draft, Entry, ReasonKind, Verdict};
 
 /// The W3C flag "sampled": a back end must not think that the trace is elsewhere.
 const SAMPLED: u32 = 1;
@@ -113,8 +113,8 @@ pub(super) fn session(draft: &Draft, all: &mut Vec<KeyValue>) {
         all.extend(principal.via.as_deref().map(|via| attribute("bailiwick.principal.via", via)));
     }
     if let Some(attribution) = draft.attribution {
-        all.push(attribute("bailiwick.attribution.method", method(attribution.method)));
-        all.push(attribute("bailiwick.attribution.confidence", confidence(attribution.confidence)));
+        all.push(attribute("bailiwick.attribution.method", attribution.method.as_str()));
+        all.push(attribute("bailiwick.attribution.confidence", attribution.confidence.as_str()));
     }
 }
 
@@ -131,27 +131,5 @@ fn reason_kind(kind: ReasonKind) -> &'static str {
         ReasonKind::Grant => "grant",
         ReasonKind::Rule => "rule",
         ReasonKind::Nearest => "nearest",
-    }
-}
-
-fn method(method: Method) -> &'static str {
-    match method {
-        Method::Run => "run",
-        Method::Executable => "executable",
-        Method::Script => "script",
-        Method::Argv => "argv",
-        Method::Environment => "environment",
-        Method::User => "user",
-        Method::Cgroup => "cgroup",
-        Method::Unit => "unit",
-        Method::Inherited => "inherited",
-    }
-}
-
-fn confidence(confidence: Confidence) -> &'static str {
-    match confidence {
-        Confidence::Claimed => "claimed",
-        Confidence::Probable => "probable",
-        Confidence::Certain => "certain",
     }
 }

@@ -52,6 +52,7 @@ pub use settings::{
     SettingsError, Signal, SignalSettings, TargetSettings,
 };
 pub use tls::{ClientFiles, TlsError, TlsFiles};
+pub(crate) use totals::Totals;
 pub(crate) use value::attribute;
 
 /// An error with its causes: "client error (Connect)" alone tells nobody what is wrong.

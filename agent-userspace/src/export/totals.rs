@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::entry::{Entry, SessionId};
+use opentelemetry_proto::tonic::metrics::v1::Metric;
+
+use crate::entry::{Draft, Entry, SessionId, Timestamp};
 
 /// Distinct series kept of each kind, so that all of them fit into one request. Labels are agents, events and verdicts;
 /// what is beyond is counted in one series, marked as OpenTelemetry marks it, so that sums stay right.
@@ -61,7 +63,7 @@ pub(super) struct GapSums {
 
 /// All totals.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Totals {
+pub(crate) struct Totals {
     #[serde(with = "as_list")]
     pub(super) series: BTreeMap<Series, Sums>,
     #[serde(with = "as_list")]
@@ -76,7 +78,11 @@ pub(super) struct Totals {
 impl Totals {
     /// Adds an entry.
     pub(super) fn add(&mut self, entry: &Entry) {
-        let draft = &entry.draft;
+        self.add_draft(&entry.draft);
+    }
+
+    /// Adds what is to be an entry.
+    pub(crate) fn add_draft(&mut self, draft: &Draft) {
         let key = Series {
             agent: draft.agent.clone(),
             event: draft.event.clone(),
@@ -100,11 +106,10 @@ impl Totals {
                 None => sums.uncounted += 1,
             }
         }
-        self.follow(entry);
+        self.follow(draft);
     }
 
-    fn follow(&mut self, entry: &Entry) {
-        let draft = &entry.draft;
+    fn follow(&mut self, draft: &Draft) {
         let Some(session) = draft.session else { return };
         match draft.event.as_str() {
             "session.start" if self.live.len() < MAX_LIVE => {
@@ -116,6 +121,11 @@ impl Totals {
             "session.end" => drop(self.live.remove(&session)),
             _ => {}
         }
+    }
+
+    /// As metrics, of what was added since `start`.
+    pub(crate) fn metrics(&self, start: Timestamp) -> Vec<Metric> {
+        super::metrics::metrics(self, start, Timestamp::now())
     }
 
     /// How many sessions live, by agent.

@@ -102,6 +102,73 @@ instruments! {
     /// Last accepted.
     EXPORT_LAST_SUCCESS = Gauge "bailiwick.export.last_success" "s" ["bailiwick.target", "bailiwick.signal"]
         "When a receiver last accepted something since the start, in seconds after 1970";
+    /// As `status` says.
+    HEALTHY = Gauge "bailiwick.healthy" "" []
+        "1 where all is as it should be, 0 where `bailiwick status` names a reason";
+    /// As `/readyz` says.
+    READY = Gauge "bailiwick.ready" "" []
+        "1 where the sensor is attached and the trail can be written";
+    /// Which part is not well.
+    PROBLEM = Gauge "bailiwick.problem" "" ["bailiwick.problem"]
+        "1 for each part that is not as it should be; without a series for those that are";
+    /// How long the pipeline has not turned.
+    PIPELINE_SILENCE = Gauge "bailiwick.pipeline.silence" "s" []
+        "Time since the pipeline last turned: a quarter of a second while nothing happens";
+    /// Agents that are declared.
+    AGENTS = Gauge "bailiwick.agents" "{agent}" []
+        "Agents that are declared";
+    /// Sessions begun.
+    SESSIONS_STARTED = Counter "bailiwick.sessions.started" "{session}"
+        ["bailiwick.agent", "bailiwick.attribution.method", "bailiwick.attribution.confidence"]
+        "Sessions that began, by how their agent was recognised";
+    /// Sessions ended.
+    SESSIONS_ENDED = Counter "bailiwick.sessions.ended" "{session}" ["bailiwick.agent"]
+        "Sessions that ended";
+    /// Findings.
+    FINDINGS = Counter "bailiwick.findings" "{finding}" ["bailiwick.agent", "bailiwick.finding"]
+        "What was found, repeats included";
+    /// Folded repeats.
+    FOLDED = Counter "bailiwick.folded" "{event}" ["bailiwick.event"]
+        "Repeats that the kernel side counted, so that one entry stands for many";
+    /// Redacted values.
+    REDACTED = Counter "bailiwick.redacted" "{value}" ["bailiwick.event"]
+        "Pieces of entries in whose place [redacted] was written";
+    /// Records handed over.
+    SENSOR_RECORDS = Counter "bailiwick.sensor.records" "{record}" ["bailiwick.event"]
+        "Records that the sensor has handed over";
+    /// Losses.
+    SENSOR_LOST = Counter "bailiwick.sensor.lost" "{record}" ["bailiwick.event", "bailiwick.loss.reason"]
+        "Records that the sensor could not hand over, and why";
+    /// Hooks attached.
+    HOOK_ATTACHED = Gauge "bailiwick.sensor.hook.attached" "" ["bailiwick.hook"]
+        "1 while the hook is attached";
+    /// Hooks to be attached.
+    HOOK_EXPECTED = Gauge "bailiwick.sensor.hook.expected" "" ["bailiwick.hook"]
+        "1 while the hook should be attached: always, or while a session lives and a little longer";
+    /// Programs skipped.
+    HOOK_MISSED = Counter "bailiwick.sensor.hook.missed" "{run}" ["bailiwick.hook"]
+        "Runs that the kernel left out because the program was running on that processor already";
+    /// Observations that work.
+    OBSERVATION_WORKING = Gauge "bailiwick.sensor.observation.working" "" ["bailiwick.event"]
+        "1 where the event was seen when it was tried at the start";
+    /// Blind spots.
+    BLIND_SPOTS = Gauge "bailiwick.sensor.blind_spots" "{blind_spot}" []
+        "What this kernel does not let the sensor see, as `bailiwick doctor` names it";
+    /// Rings.
+    RING_SIZE = Gauge "bailiwick.sensor.ring.size" "By" ["bailiwick.ring"]
+        "What the ring can hold";
+    /// What waits in them.
+    RING_USAGE = Gauge "bailiwick.sensor.ring.usage" "By" ["bailiwick.ring"]
+        "What waited in the ring when it was last looked at";
+    /// What waited at worst.
+    RING_PEAK = Gauge "bailiwick.sensor.ring.peak" "By" ["bailiwick.ring"]
+        "The most that waited in the ring at a look, in the last one to two minutes";
+    /// Run time.
+    PROGRAM_TIME = Counter "bailiwick.sensor.program.time" "s" ["bailiwick.program"]
+        "Time that the program ran, what it hands over to included; only with `[metrics] program_time`";
+    /// Runs.
+    PROGRAM_RUNS = Counter "bailiwick.sensor.program.runs" "{run}" ["bailiwick.program"]
+        "Runs of the program since they are measured; only with `[metrics] program_time`";
 }
 
 #[cfg(test)]

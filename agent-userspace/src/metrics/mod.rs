@@ -31,6 +31,7 @@ pub mod instruments;
 mod process;
 mod prometheus;
 mod readings;
+mod sums;
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -41,6 +42,7 @@ pub use histogram::{Histogram, SECONDS};
 pub use instruments::{Instrument, Kind};
 pub use process::observe_this_process;
 pub use readings::{Number, Readings};
+pub use sums::Sums;
 
 use crate::entry::Timestamp;
 

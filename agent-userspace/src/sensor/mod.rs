@@ -4,18 +4,20 @@
 //! reads and writes their maps. It knows nothing of agents, scopes or the trail.
 //!
 //! - `btf`: offsets of fields.
+//! - `measured`: what the sensor tells of itself.
 //! - `ring`: a ring that is given up only when told to.
 //! - `task_storage`: membership, by pidfd.
 //! - `rows`: what the iterators write.
 
 pub mod btf;
+mod measured;
 mod ring;
 mod rows;
 mod task_storage;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use agent_common::RecordKind;
@@ -28,6 +30,7 @@ use aya::programs::{BtfTracePoint, Iter, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader};
 use zerocopy::{Immutable, IntoBytes};
 
+pub use self::measured::{Hook, ProgramCost, RingFill};
 use self::ring::Ring;
 pub use self::rows::OpenFile;
 use crate::decode::{self, Event};
@@ -194,8 +197,11 @@ pub struct Sensor {
     ebpf: Ebpf,
     weighty: Ring,
     bulk: Ring,
+    recognising: bool,
     armed: Vec<BtfTracePointLinkId>,
     drains: u64,
+    /// As long as it is open, the kernel measures programs.
+    measuring: Option<OwnedFd>,
 }
 
 impl Sensor {
@@ -246,7 +252,8 @@ impl Sensor {
         }
         let weighty = ring(&mut ebpf, "WEIGHTY", options.ring_bytes)?;
         let bulk = ring(&mut ebpf, "BULK", options.ring_bytes)?;
-        let mut sensor = Self { ebpf, weighty, bulk, armed: Vec::new(), drains: 0 };
+        let mut sensor =
+            Self { ebpf, weighty, bulk, recognising: false, armed: Vec::new(), drains: 0, measuring: None };
         sensor.allow_environment(&options.environment)?;
         Ok(sensor)
     }
@@ -263,6 +270,7 @@ impl Sensor {
                 why: chain(&error),
             })?;
         }
+        self.recognising = true;
         Ok(())
     }
 
@@ -517,14 +525,6 @@ impl Sensor {
     pub fn recursion_misses(&mut self) -> Vec<(&'static str, u64)> {
         let hooks = RECOGNITION.iter().chain(ARMED);
         hooks.map(|&(name, hook)| (hook, self.missed(name).unwrap_or(0))).collect()
-    }
-
-    fn missed(&self, program: &str) -> Option<u64> {
-        let program: &BtfTracePoint = self.ebpf.program(program)?.try_into().ok()?;
-        let fd = program.fd().ok()?.as_fd().as_raw_fd();
-        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-        let line = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
-        line.trim().parse().ok()
     }
 
     /// Records handed over, ever, by kind.

@@ -55,6 +55,18 @@ impl Ring {
         unsafe { self.consumer.cast::<AtomicU64>().as_ref() }.load(Ordering::Acquire)
     }
 
+    /// What it can hold.
+    pub(super) fn size_bytes(&self) -> u64 {
+        self.data_bytes
+    }
+
+    /// What waits in it, heads and what is not complete yet included.
+    pub(super) fn used_bytes(&self) -> u64 {
+        // SAFETY: the first word of the producer's page is its position.
+        let produced = unsafe { self.producer.cast::<AtomicU64>().as_ref() }.load(Ordering::Acquire);
+        produced.saturating_sub(self.position())
+    }
+
     /// The record at `position`, and the position behind it; `None` when there is none that is complete.
     ///
     /// The bytes are the kernel's to write again as soon as [`Ring::give_up`] moves beyond them: hence `&mut` there.

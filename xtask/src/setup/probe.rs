@@ -107,7 +107,7 @@ pub(crate) mod fake {
                 .with_requirements("some-package==1.0\n")
                 .with_file(workspace.python_environment().join("bin/python"), "")
                 .with_file(workspace.python_environment().join("requirements.stamp"), "some-package==1.0\n");
-            for program in ["c++", "dbus-daemon", "git", "strace", "tmux", "python3"] {
+            for program in ["c++", "dbus-daemon", "git", "strace", "tmux", "promtool", "python3"] {
                 host = host.with_program(program);
             }
             host

@@ -4,6 +4,7 @@
 //! is needed of them, not in dpkg's list.
 
 use std::{
+    ffi::OsString,
     fmt,
     path::{Path, PathBuf},
 };
@@ -89,6 +90,7 @@ pub(crate) fn missing(workspace: &Workspace, groups: &[Group], probe: &dyn Probe
     let linker = wants(Group::Build).then(|| bpf_linker(probe)).flatten();
     let deny = wants(Group::Check).then(|| cargo_deny(probe)).flatten();
     let fuzz = wants(Group::Test).then(|| cargo_fuzz(probe)).flatten();
+    let promtool = wants(Group::Test).then(|| promtool(workspace, probe)).flatten();
     let python = wants(Group::Test).then(|| python(workspace, probe)).flatten();
 
     let mut wanted: Vec<&Package> = Vec::new();
@@ -99,7 +101,8 @@ pub(crate) fn missing(workspace: &Workspace, groups: &[Group], probe: &dyn Probe
     wanted.extend(python.is_some().then_some(MAKES_ENVIRONMENTS).into_iter().flatten());
 
     // First the packages: the other steps compile. Then the toolchain, which they compile with.
-    [packages(&wanted, probe), toolchain(workspace, probe), linker, deny, fuzz, python].into_iter().flatten().collect()
+    let first = [packages(&wanted, probe), toolchain(workspace, probe)];
+    first.into_iter().chain([linker, deny, fuzz, promtool, python]).flatten().collect()
 }
 
 /// A Debian package, why it is needed, and what shows that it (or what stands for it) is there.
@@ -269,6 +272,34 @@ fn cargo_fuzz(probe: &dyn Probe) -> Option<Step> {
     })
 }
 
+/// Debian's package is unpacked and not installed: installed, it would start a service.
+fn promtool(workspace: &Workspace, probe: &dyn Probe) -> Option<Step> {
+    const UNPACK: &str = "set -e; package=$(ls -t prometheus_*.deb | head -n 1); \
+                          dpkg-deb --fsys-tarfile \"$package\" | tar -x ./usr/bin/promtool; rm prometheus_*.deb";
+    let folder = workspace.prometheus();
+    if probe.has_program("promtool") || probe.has_file(&folder.join("usr/bin/promtool")) {
+        return None;
+    }
+    let within = || {
+        let mut chdir = OsString::from("--chdir=");
+        chdir.push(&folder);
+        Invocation::new("env").arg(chdir)
+    };
+    Some(Step {
+        what: "promtool".to_owned(),
+        why: vec!["judges metrics and tests alerts; from Debian's package, which is not installed".to_owned()],
+        about: "about ten seconds",
+        installer: Installer::Apt,
+        commands: vec![
+            Invocation::new("apt-get").arg("update"),
+            Invocation::new("mkdir").arg("-p").arg(&folder),
+            within().args(["apt-get", "download", "prometheus"]),
+            within().args(["sh", "-c", UNPACK]),
+        ],
+        stamp: None,
+    })
+}
+
 /// Forced, since one that is there but does not start must be built again.
 fn install(name: &str, version: &str) -> Invocation {
     Invocation::new("cargo").args(["install", "--locked", "--force", name, "--version", version])
@@ -332,6 +363,7 @@ mod tests {
                 "bpf-linker 0.13.0",
                 "cargo-deny 0.20.2",
                 "cargo-fuzz 0.13.2",
+                "promtool",
                 "Python packages of the tests"
             ]
         );
@@ -420,6 +452,16 @@ mod tests {
         let python = FakeHost::workspace().python_environment().join("bin/python");
         let steps = missing_on(&FakeHost::complete().without_file(python), &[Group::Test]);
         assert_eq!(names(&steps).last(), Some(&"Python packages of the tests"));
+    }
+
+    #[test]
+    fn promtool_is_unpacked_where_neither_the_host_nor_an_earlier_setup_has_it() {
+        let host = FakeHost::complete().without_program("promtool");
+        let steps = missing_on(&host, &[Group::Test]);
+        assert_eq!(names(&steps), ["promtool"]);
+        assert!(steps[0].commands.iter().all(|command| !command.to_string().contains("install")));
+        let unpacked = host.with_file(FakeHost::workspace().prometheus().join("usr/bin/promtool"), "");
+        assert_eq!(missing_on(&unpacked, &[Group::Test]), []);
     }
 
     #[test]
