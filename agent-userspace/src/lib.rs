@@ -24,4 +24,5 @@ pub mod resource;
 pub mod review;
 pub mod scope;
 pub mod sensor;
+pub mod trace_context;
 pub mod trail;

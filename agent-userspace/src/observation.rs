@@ -51,6 +51,8 @@ const EXIT: &[&str] = &[
     "process.creation.time",
     "process.executable.path",
     "process.command_args",
+    "[process.environment_variable.TRACEPARENT]",
+    "[process.environment_variable.TRACESTATE]",
 ];
 const OPEN: &[&str] = &[
     "file.path",
@@ -711,8 +713,9 @@ const EVENTS_TAIL: &str = "
 
 All are recorded only, with a `count` of 0.
 
-- `session.start`: the attributes of its first process's exec; `bailiwick.declaration.file`, `.sha256`: the declaration that it
-  begins under; `bailiwick.session.adopted` where it ran before the daemon.
+- `session.start`: the attributes of its first process's exec, or the variables of its environment where it ran already;
+  `bailiwick.declaration.file`, `.sha256`: the declaration that it begins under; `bailiwick.session.adopted` where it ran before the
+  daemon.
 - `session.end`, the statement of completeness: `bailiwick.session.start_time`, `.processes`, `.entries`, `.out_of_scope`, `.findings`,
   `.lost` (actions), `.gaps` (how many, those of unknown sessions meanwhile among them), `.gaps_told` (the first sixteen: kind, how many,
   interval, reason), `.lost_by_kind` (all gaps: for each kind how many, in how many gaps, from when to when), `.blind_spots`; `.end_unseen` where a daemon that was killed left it open.

@@ -12,10 +12,9 @@ use bailiwick_tests::instance::{Instance, Setup};
 use bailiwick_tests::receiver::Receiver;
 use bailiwick_tests::requirement::Requirement::{Promtool, Tier2, Venv};
 use bailiwick_tests::requirement::require;
+use bailiwick_tests::tmpfs::Tmpfs;
 use bailiwick_tests::{alerts, bounded, http, scrape, workload};
 use rustix::process::Signal;
-
-use crate::trail::Tmpfs;
 
 /// An address is tried again after five seconds, a page is made anew after one.
 const NOTICED_WITHIN: Duration = Duration::from_secs(30);

@@ -7,10 +7,9 @@ use bailiwick_tests::declaration::Declaration;
 use bailiwick_tests::instance::{Instance, Setup};
 use bailiwick_tests::requirement::Requirement::{Tier2, Venv};
 use bailiwick_tests::requirement::require;
+use bailiwick_tests::tmpfs::Tmpfs;
 use bailiwick_tests::{bounded, ocsf};
 use serde_json::Value;
-
-use crate::trail::Tmpfs;
 
 /// The exporter looks again after a pause of up to thirty seconds.
 const RECOVERS_WITHIN: Duration = Duration::from_secs(60);

@@ -11,8 +11,9 @@ use bailiwick_tests::instance::{Instance, Setup};
 use bailiwick_tests::receiver::Receiver;
 use bailiwick_tests::requirement::Requirement::{Tier2, Venv};
 use bailiwick_tests::requirement::require;
+use bailiwick_tests::tmpfs::Tmpfs;
 
-use crate::trail::{Tmpfs, segments};
+use crate::trail::segments;
 
 /// Retention is looked after on a timer.
 const PRUNED_WITHIN: Duration = Duration::from_secs(60);

@@ -11,7 +11,7 @@ use bailiwick_tests::instance::{Instance, Setup};
 use bailiwick_tests::receiver::{Receiver, attribute};
 use bailiwick_tests::requirement::Requirement::{Tier2, Venv};
 use bailiwick_tests::requirement::require;
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use bailiwick_tests::tmpfs::Tmpfs;
 use serde_json::{Value, json};
 
 /// Retention is looked after on a timer.
@@ -178,33 +178,6 @@ fn a_trail_written_anew_by_root_fails_against_the_checkpoints_exported_before() 
     let first = segments(&instance).remove(0);
     assert!(against["first_bad"]["uid"].as_str().unwrap().ends_with("-1"), "{against}");
     assert_eq!((&against["first_bad"]["file"], &against["first_bad"]["offset"]), (&first.to_str().into(), &0.into()));
-}
-
-/// A small file system of the test's own for the trail; gone with it.
-pub(crate) struct Tmpfs(PathBuf);
-
-impl Tmpfs {
-    pub(crate) fn over(path: PathBuf, options: &str) -> Self {
-        let options = std::ffi::CString::new(options).unwrap();
-        mount("tmpfs", &path, "tmpfs", MountFlags::empty(), Some(options.as_c_str())).unwrap();
-        Self(path)
-    }
-
-    /// Leaves so many bytes free.
-    pub(crate) fn fill(&self, leave: u64) -> PathBuf {
-        let free = rustix::fs::statvfs(&self.0).unwrap();
-        let filler = self.0.join("filler");
-        let len = (free.f_bavail * free.f_frsize).saturating_sub(leave);
-        fs::write(&filler, vec![1; usize::try_from(len).unwrap()]).unwrap();
-        filler
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        // Whoever still has a file open there keeps it until then.
-        let _ = unmount(&self.0, UnmountFlags::DETACH);
-    }
 }
 
 #[test]

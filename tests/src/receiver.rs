@@ -82,6 +82,13 @@ impl Receiver {
     }
 }
 
+/// The signals, and how what they carry is nested.
+const SIGNALS: [(&str, [&str; 3]); 3] = [
+    ("logs", ["resource_logs", "scope_logs", "log_records"]),
+    ("traces", ["resource_spans", "scope_spans", "spans"]),
+    ("metrics", ["resource_metrics", "scope_metrics", "metrics"]),
+];
+
 /// The header by which the receiver keeps senders apart.
 pub const SESSION_HEADER: &str = "x-datadog-test-session-token";
 
@@ -95,17 +102,48 @@ pub struct Session<'a> {
 impl Session<'_> {
     /// Every log record that arrived, repeats included.
     pub fn log_records(&self) -> Vec<Value> {
-        leaves(&self.received("logs"), ["resource_logs", "scope_logs", "log_records"])
+        self.leaves(0)
     }
 
     /// Every span that arrived, repeats included.
     pub fn spans(&self) -> Vec<Value> {
-        leaves(&self.received("traces"), ["resource_spans", "scope_spans", "spans"])
+        self.leaves(1)
     }
 
     /// Every metric that arrived.
     pub fn metrics(&self) -> Vec<Value> {
-        leaves(&self.received("metrics"), ["resource_metrics", "scope_metrics", "metrics"])
+        self.leaves(2)
+    }
+
+    fn leaves(&self, signal: usize) -> Vec<Value> {
+        let (signal, lists) = SIGNALS[signal];
+        leaves(&self.received(signal), lists)
+    }
+
+    /// Who sent it: the resource of each request.
+    pub fn resources(&self) -> Vec<Value> {
+        let of = |[outer, ..]: [&str; 3], signal| {
+            let requests = self.received(signal).as_array().cloned().unwrap_or_default();
+            let outer = requests.iter().flat_map(|request| request[outer].as_array().cloned().unwrap_or_default());
+            outer.map(|part| part["resource"].clone()).collect::<Vec<_>>()
+        };
+        SIGNALS.into_iter().flat_map(|(signal, lists)| of(lists, signal)).collect()
+    }
+
+    /// The schemas that requests and what is in them say their names are of.
+    pub fn schemas(&self) -> BTreeSet<String> {
+        let mut schemas = BTreeSet::new();
+        for (signal, [outer, middle, _]) in SIGNALS {
+            let list = |value: &Value, name: &str| value[name].as_array().cloned().unwrap_or_default();
+            for request in self.received(signal).as_array().cloned().unwrap_or_default() {
+                for part in list(&request, outer) {
+                    let scopes = list(&part, middle);
+                    let all = scopes.iter().chain([&part]);
+                    schemas.extend(all.map(|one| one["schema_url"].as_str().unwrap_or_default().to_owned()));
+                }
+            }
+        }
+        schemas
     }
 
     /// The points of a metric in the report that says most: totals only grow, and the receiver does not promise to list
@@ -118,10 +156,20 @@ impl Session<'_> {
         points.max_by_key(|points| points.iter().map(number).sum::<u64>()).cloned().unwrap_or_default()
     }
 
+    /// The number of the newest point of a gauge with these attributes.
+    pub fn latest(&self, name: &str, wanted: &[(&str, &str)]) -> Option<u64> {
+        let metrics = self.metrics();
+        let reports = metrics.iter().filter(|metric| metric["name"] == name);
+        let points = reports.filter_map(|metric| metric["gauge"]["data_points"].as_array()).flatten();
+        let newest = points
+            .filter(|point| has_all(point, wanted))
+            .max_by_key(|point| point["time_unix_nano"].as_str().and_then(|time| time.parse::<u64>().ok()));
+        newest.map(number)
+    }
+
     /// The sum of those of these points whose attributes are these.
     pub fn sum(&self, name: &str, wanted: &[(&str, &str)]) -> u64 {
-        let is = |point: &&Value| wanted.iter().all(|(key, value)| attribute(point, key).as_deref() == Some(*value));
-        self.points(name).iter().filter(is).map(number).sum()
+        self.points(name).iter().filter(|point| has_all(point, wanted)).map(number).sum()
     }
 
     fn received(&self, signal: &str) -> Value {
@@ -130,6 +178,10 @@ impl Session<'_> {
         assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
         serde_json::from_slice(&body).unwrap()
     }
+}
+
+fn has_all(point: &Value, wanted: &[(&str, &str)]) -> bool {
+    wanted.iter().all(|(key, value)| attribute(point, key).as_deref() == Some(*value))
 }
 
 /// A point's whole number; protobuf's JSON writes 64-bit integers as strings.

@@ -20,8 +20,12 @@ use agent_common::maps::{Decision, Opened, TaskRow};
 use self::procfs::ProcFs;
 pub use self::session::{Process, Session, Tally};
 use crate::config::Config;
-use crate::decode::{Action, Event, Exec, Head, ProcessKey};
+use crate::decode::{Action, Event, Exec, Head, ProcessKey, Text};
 use crate::entry::{Attribution, Confidence, Delegator, Method, Principal, SessionId, Timestamp};
+use crate::trace_context::{TRACEPARENT, TraceContext};
+
+/// The most that is kept of an environment variable, its name included.
+const MOST_VARIABLE_BYTES: usize = 511;
 
 /// An event whose session is known.
 #[derive(Clone, Debug)]
@@ -198,6 +202,16 @@ impl Attributor {
             | Action::Act(_) => {}
         }
         Outcome { attributed: Some(Attributed { event, session, opened_from: None, before }), decision }
+    }
+
+    /// The environment of a process, each variable cut where the sensor cuts it.
+    pub fn environment_of(&self, tgid: u32) -> Vec<Text> {
+        let text = |mut bytes: Vec<u8>| {
+            let cut = bytes.len() > MOST_VARIABLE_BYTES;
+            bytes.truncate(MOST_VARIABLE_BYTES);
+            Text { bytes, cut }
+        };
+        self.proc.environment(tgid).into_iter().map(text).collect()
     }
 
     /// The image that a process runs, in a session or not.
@@ -419,6 +433,7 @@ impl Attributor {
             arguments: self.proc.arguments(key.tgid),
             parent_tgid: identity.map(|identity| identity.parent_tgid),
             parent,
+            trace: self.trace_of(self.proc.environment(key.tgid).iter().map(Vec::as_slice)),
             execs: 0,
             ended_boot_ns: None,
         };
@@ -448,12 +463,21 @@ impl Attributor {
         }
     }
 
+    /// The trace that an environment says it is part of, if that is among the variables that may be read.
+    fn trace_of<'a>(&self, environment: impl Iterator<Item = &'a [u8]> + Clone) -> Option<Arc<TraceContext>> {
+        let may_read = self.config.settings.sensor.environment.iter().any(|key| key == TRACEPARENT);
+        TraceContext::of_environment(environment).filter(|_| may_read).map(Arc::new)
+    }
+
     fn executed(&mut self, head: &Head, exec: &Exec, session: u64, opened: bool) {
+        let whole = exec.environment.iter().filter(|variable| !variable.cut);
+        let trace = self.trace_of(whole.map(|variable| variable.bytes.as_slice()));
         let process = self.processes.entry(head.process).or_default();
         process.session = session;
         process.executable = Some(exec.path.bytes.clone());
         process.arguments.clone_from(&exec.arguments);
         process.parent_tgid = Some(exec.parent_tgid);
+        process.trace = trace;
         if opened {
             process.parent = None;
             process.execs = 0;

@@ -1,9 +1,11 @@
 //! What is known of a session and of its processes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::decode::ProcessKey;
 use crate::entry::{Attribution, Delegator, Gap, Principal, SessionId, Timestamp};
+use crate::trace_context::TraceContext;
 
 /// One run of an agent.
 #[derive(Clone, Debug)]
@@ -139,6 +141,8 @@ pub struct Process {
     pub parent_tgid: Option<u32>,
     /// Its parent, where that belongs to the same session.
     pub parent: Option<ProcessKey>,
+    /// The trace that its environment says it is part of, as of its last exec.
+    pub trace: Option<Arc<TraceContext>>,
     /// How many execs it made in its session.
     pub execs: u32,
     /// When it ended, in nanoseconds after boot.

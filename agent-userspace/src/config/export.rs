@@ -44,6 +44,8 @@ pub struct ExportSettings {
     pub targets: Vec<TargetSettings>,
     /// `[export.ocsf]`; none: no file is written.
     pub ocsf: Option<OcsfSettings>,
+    /// Whether sessions join the trace that their agent says it is part of.
+    pub join_traces: bool,
 }
 
 impl ExportSettings {
@@ -51,6 +53,7 @@ impl ExportSettings {
         let problems = &mut reading.problems;
         self.endpoint = endpoint(&mut section, Protocol::Grpc, problems).map(|endpoint| endpoint.value);
         self.protocol = choice(&mut section, "protocol", &Protocol::ALL, problems);
+        self.join_traces = section.boolean("join_traces", problems).is_some_and(|joins| joins.value);
         let tables = section.sections("target", "[[export.target]]", problems);
         if tables.len() > MAX_TARGETS {
             let fault = Fault::TooMany { key: "target".to_owned(), found: tables.len(), limit: MAX_TARGETS };

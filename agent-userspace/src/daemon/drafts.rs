@@ -8,6 +8,7 @@ use crate::attribute::{Attributor, Process, Session};
 use crate::decode::{Exec, ExecFailed, Exit, Fork, Open, ProcessKey, Text};
 use crate::entry::{Draft, Gap, ProcessRef, SessionId, Timestamp, Verdict};
 use crate::scope::recorded::{normalised, readable};
+use crate::trace_context::{TRACEPARENT, TRACESTATE, VARIABLE};
 
 /// A draft in the making.
 pub(super) struct Compose {
@@ -116,12 +117,17 @@ impl Compose {
         if exec.nameless {
             self.set("bailiwick.exec.nameless", true);
         }
-        for variable in &exec.environment {
+        self.environment(&exec.environment, environment);
+    }
+
+    /// Variables, `KEY=VALUE` each: those that are `allowed`.
+    pub(super) fn environment(&mut self, variables: &[Text], allowed: &[String]) {
+        for variable in variables {
             let Some(equals) = variable.bytes.iter().position(|&byte| byte == b'=') else { continue };
             let (key, value) = variable.bytes.split_at(equals);
-            let Some(key) = environment.iter().find(|allowed| allowed.as_bytes() == key) else { continue };
+            let Some(key) = allowed.iter().find(|allowed| allowed.as_bytes() == key) else { continue };
             let value = Text { bytes: value.get(1..).unwrap_or_default().to_vec(), cut: variable.cut };
-            self.text(&format!("process.environment_variable.{key}"), &value);
+            self.text(&format!("{VARIABLE}{key}"), &value);
         }
     }
 
@@ -147,13 +153,19 @@ impl Compose {
         self.image(process);
     }
 
-    /// The image and arguments that a process runs.
+    /// The image and arguments that a process runs, and the trace that it says it is part of.
     pub(super) fn image(&mut self, process: Option<&Process>) {
         let Some(process) = process else { return };
         if let Some(path) = process.executable.as_deref() {
             self.bytes("process.executable.path", path);
         }
         self.arguments(&process.arguments);
+        if let Some(trace) = &process.trace {
+            self.set(&format!("{VARIABLE}{TRACEPARENT}"), trace.traceparent());
+            if !trace.state.is_empty() {
+                self.set(&format!("{VARIABLE}{TRACESTATE}"), trace.state.as_str());
+            }
+        }
     }
 
     pub(super) fn open(&mut self, open: &Open, path: &Text) {

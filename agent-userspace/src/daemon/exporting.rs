@@ -24,6 +24,7 @@ pub(super) fn export_settings(config: &Config) -> Result<Option<ExportSettings>,
     };
     let mut settings = ExportSettings::from_variables(lookup, &configured.targets)?;
     settings.ocsf = configured.ocsf.clone();
+    settings.join_traces = configured.join_traces;
     settings.check()?;
     Ok((!settings.targets.is_empty() || settings.ocsf.is_some()).then_some(settings))
 }

@@ -353,7 +353,7 @@ impl Pipeline {
     /// order, and by no other way.
     pub(super) fn push(&mut self, session: u64, mut draft: Draft) -> u64 {
         if draft.event == "session.start" {
-            self.complete_start(&mut draft);
+            draft = self.complete_start(draft);
         }
         self.config.resources.name(&mut draft);
         if let Some(gap) = draft.gap.as_ref() {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::contexts::Contexts;
 use super::ocsf::Charters;
 use super::totals::Totals;
 use crate::trail::Cursor;
@@ -36,6 +37,9 @@ pub(super) struct Saved {
     /// Of metrics: the totals up to there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) totals: Option<Totals>,
+    /// The traces of agents that sessions have joined, or are linked to.
+    #[serde(default, skip_serializing_if = "Contexts::is_empty")]
+    pub(super) contexts: Contexts,
     /// Of OCSF events: the charters of the sessions that live there.
     #[serde(default, skip_serializing_if = "Charters::is_empty")]
     pub(super) charters: Charters,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::contexts::Noting;
 use super::dead_letters::{DeadLetters, Letter};
 use super::outcome::Outcome;
 use super::payload::{Origin, Payload};
@@ -49,6 +50,8 @@ pub(super) struct Delivery {
     pub(super) origin: Origin,
     sender: Sender,
     dead_letters: DeadLetters,
+    /// Whether sessions join the agent's own trace.
+    joins: bool,
     /// Records in a request: less after one was too large for the receiver, then slowly more again.
     most: usize,
     /// How many records may be refused one after the other before it is the receiver that is wrong.
@@ -58,13 +61,14 @@ pub(super) struct Delivery {
 impl Sink for Delivery {
     /// Sends entries, in as many requests as it takes.
     async fn take(&mut self, place: &mut Place, entries: Vec<Entry>) -> Taken {
+        place.saved.contexts.begin(&entries, self.noting(place.signal));
         let mut rest = entries.as_slice();
         let mut suspects: Vec<Suspect<'_>> = Vec::new();
         // Whether something was refused of these entries, and whether something was accepted since.
         let (mut refused, mut cleared) = (false, false);
         while !rest.is_empty() && suspects.len() < self.most_suspects {
             let (now, later) = rest.split_at(rest.len().min(self.most));
-            let Some(payload) = self.payload(place.signal, now) else {
+            let Some(payload) = self.payload(place, now) else {
                 rest = later;
                 continue;
             };
@@ -107,7 +111,10 @@ impl Sink for Delivery {
                 Sent::Stopped => return Taken::Stopped,
             }
         }
-        let Some(first) = suspects.first() else { return Taken::All };
+        let Some(first) = suspects.first() else {
+            place.saved.contexts.end(&entries);
+            return Taken::All;
+        };
         self.most_suspects = (self.most_suspects * 2).min(MAX_RECORDS);
         place.failed(format!("refused, and nothing after it was accepted: {}", first.why));
         Taken::Before(first.entry.seq)
@@ -119,14 +126,20 @@ impl Sink for Delivery {
 }
 
 impl Delivery {
-    pub(super) fn new(sender: Sender, origin: Origin, dead_letters: DeadLetters) -> Self {
-        Self { origin, sender, dead_letters, most: MAX_RECORDS, most_suspects: FEWEST_SUSPECTS }
+    pub(super) fn new(sender: Sender, origin: Origin, dead_letters: DeadLetters, joins: bool) -> Self {
+        Self { origin, sender, dead_letters, joins, most: MAX_RECORDS, most_suspects: FEWEST_SUSPECTS }
     }
 
-    fn payload(&self, signal: Signal, entries: &[Entry]) -> Option<Payload> {
-        match signal {
-            Signal::Logs => Some(self.origin.logs(entries)),
-            Signal::Traces => self.origin.traces(entries),
+    /// Log records only need to know which trace they are in.
+    fn noting(&self, signal: Signal) -> Noting {
+        Noting { joins: self.joins, links: signal == Signal::Traces }
+    }
+
+    fn payload(&self, place: &Place, entries: &[Entry]) -> Option<Payload> {
+        let contexts = &place.saved.contexts;
+        match place.signal {
+            Signal::Logs => Some(self.origin.logs(entries, contexts)),
+            Signal::Traces => self.origin.traces(entries, contexts),
             Signal::Metrics => None,
         }
     }
@@ -191,7 +204,7 @@ impl Delivery {
     ) {
         place.went_on(payload.records().saturating_sub(rejected));
         if rejected > 0 {
-            let among: Vec<&Entry> = entries.iter().filter(|entry| self.has_record(place.signal, entry)).collect();
+            let among: Vec<&Entry> = entries.iter().filter(|entry| self.has_record(place, entry)).collect();
             self.refused_for_good(place, rejected, message, &among).await;
         } else if !message.is_empty() {
             let (to, signal) = (place.target.as_str(), place.signal.as_str());
@@ -199,15 +212,15 @@ impl Delivery {
         }
     }
 
-    fn has_record(&self, signal: Signal, entry: &Entry) -> bool {
-        self.payload(signal, std::slice::from_ref(entry)).is_some()
+    fn has_record(&self, place: &Place, entry: &Entry) -> bool {
+        self.payload(place, std::slice::from_ref(entry)).is_some()
     }
 
     /// Sends a record once more to a receiver that takes others now: perhaps it refused everything only for a while.
     /// `false` when it is time to stop.
     async fn try_once_more(&mut self, place: &mut Place, mut suspect: Suspect<'_>) -> bool {
         let entries = std::slice::from_ref(suspect.entry);
-        let Some(payload) = self.payload(place.signal, entries) else { return true };
+        let Some(payload) = self.payload(place, entries) else { return true };
         match self.send(place, &payload, entries).await {
             Sent::Done { .. } => return true,
             Sent::Stopped => return false,

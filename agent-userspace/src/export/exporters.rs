@@ -142,7 +142,7 @@ impl Exporters {
             for signal in &target.signals {
                 let place = place(&target.name, signal.signal, target.backoff)?;
                 let dead_letters = DeadLetters::at(state_dir, &target.name, signal.signal.as_str());
-                let delivery = Delivery::new(Sender::new(signal)?, origin.clone(), dead_letters);
+                let delivery = Delivery::new(Sender::new(signal)?, origin.clone(), dead_letters, settings.join_traces);
                 match signal.signal {
                     Signal::Logs | Signal::Traces => {
                         workers.spawn_on(place.feed(delivery), runtime);

@@ -3,6 +3,7 @@
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, SeverityNumber};
 
+use super::contexts::Contexts;
 use super::value::attribute;
 use super::{body, ids};
 use crate::entry::{Draft, Entry, ReasonKind, Verdict};
@@ -11,10 +12,10 @@ use crate::entry::{Draft, Entry, ReasonKind, Verdict};
 const SAMPLED: u32 = 1;
 
 /// The entry as a log record.
-pub(super) fn record(entry: &Entry) -> LogRecord {
+pub(super) fn record(entry: &Entry, contexts: &Contexts) -> LogRecord {
     let draft = &entry.draft;
     let severity = severity(draft);
-    let (trace_id, span_id) = context(draft);
+    let (trace_id, span_id) = context(draft, contexts);
     LogRecord {
         time_unix_nano: draft.time.0,
         // The trail does not keep when an entry was read from the ring; a time of sending would differ each time.
@@ -32,13 +33,13 @@ pub(super) fn record(entry: &Entry) -> LogRecord {
 }
 
 /// The span an entry belongs to: its process's, else its session's, else none.
-fn context(draft: &Draft) -> (Vec<u8>, Vec<u8>) {
+fn context(draft: &Draft, contexts: &Contexts) -> (Vec<u8>, Vec<u8>) {
     let Some(session) = draft.session else { return (Vec::new(), Vec::new()) };
     let span = match &draft.process {
         Some(process) => ids::process_span_id(session, process.tgid, process.start_boot_ns),
         None => ids::session_span_id(session),
     };
-    (ids::trace_id(session).to_bytes().to_vec(), span.to_bytes().to_vec())
+    (contexts.trace_id(session).to_bytes().to_vec(), span.to_bytes().to_vec())
 }
 
 fn severity(draft: &Draft) -> SeverityNumber {

@@ -12,6 +12,7 @@
 
 mod backoff;
 mod body;
+mod contexts;
 mod cursor;
 mod dead_letters;
 mod delivery;

@@ -10,6 +10,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
 use prost::Message;
 
+use super::contexts::Contexts;
 use super::resource::SCHEMA_URL;
 use super::{logs, spans};
 use crate::entry::Entry;
@@ -73,10 +74,10 @@ impl Origin {
     }
 
     /// Every entry as a log record.
-    pub(super) fn logs(&self, entries: &[Entry]) -> Payload {
+    pub(super) fn logs(&self, entries: &[Entry], contexts: &Contexts) -> Payload {
         let scope_logs = ScopeLogs {
             scope: scope(),
-            log_records: entries.iter().map(logs::record).collect(),
+            log_records: entries.iter().map(|entry| logs::record(entry, contexts)).collect(),
             schema_url: SCHEMA_URL.to_owned(),
         };
         let resource_logs = ResourceLogs {
@@ -88,8 +89,8 @@ impl Origin {
     }
 
     /// The spans that end with these entries; nothing where none does.
-    pub(super) fn traces(&self, entries: &[Entry]) -> Option<Payload> {
-        let spans: Vec<_> = entries.iter().filter_map(spans::span).collect();
+    pub(super) fn traces(&self, entries: &[Entry], contexts: &Contexts) -> Option<Payload> {
+        let spans: Vec<_> = entries.iter().filter_map(|entry| spans::span(entry, contexts)).collect();
         if spans.is_empty() {
             return None;
         }

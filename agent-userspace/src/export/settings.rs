@@ -197,6 +197,8 @@ pub struct ExportSettings {
     pub metrics_interval: MetricsInterval,
     /// The file of OCSF events, where there is to be one.
     pub ocsf: Option<OcsfSettings>,
+    /// Whether sessions join the trace that their agent says it is part of.
+    pub join_traces: bool,
 }
 
 /// How often metrics are sent.
