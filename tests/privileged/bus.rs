@@ -68,7 +68,8 @@ impl Bus {
         std::fs::write(services.join("org.bailiwick.Test.service"), service).unwrap();
         let settings = format!(
             "<busconfig><listen>unix:path={}</listen><servicedir>{}</servicedir>\
-             <policy context=\"default\"><allow send_destination=\"*\"/><allow own=\"*\"/></policy></busconfig>\n",
+             <policy context=\"default\"><allow send_destination=\"*\"/><allow receive_sender=\"*\"/>\
+             <allow own=\"*\"/></policy></busconfig>\n",
             socket.display(),
             services.display()
         );
