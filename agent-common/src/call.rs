@@ -326,6 +326,10 @@ pub const CALLS: &[Call] = &[
     act("memfd_create", 319, 356, RecordKind::Memfd).text(0),
     act("memfd_secret", 447, 447, RecordKind::Memfd),
     act("perf_event_open", 298, 336, RecordKind::Perf),
+    // Who is signalled when something happens to a file; all else that they do is not told of.
+    act("fcntl", 72, 55, RecordKind::Signal),
+    act("fcntl64", NONE, 221, RecordKind::Signal),
+    act("ioctl", 16, 54, RecordKind::Signal).x32(514),
     // io_uring.
     act("io_uring_setup", 425, 425, RecordKind::IoUringSetup),
 ];

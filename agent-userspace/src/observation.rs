@@ -236,7 +236,7 @@ const fn socket(
 
 const CONNECT_BLIND_SPOTS: &[&str] = &[
     "a vsock address is as given, and judged by no grant",
-    "of other families than IPv4, IPv6, Unix and vsock (SMC, Bluetooth, CAN) connects are not told of",
+    "of sockets that are told of as network.raw (SCTP, SMC, Bluetooth, CAN, ...) connects are not told of",
 ];
 const SEND: &[&str] = &[
     "server.address",
@@ -433,7 +433,14 @@ pub const OBSERVATIONS: &[Observation] = &[
             ],
         )
     },
-    socket("network.raw", Some("scope.privileges"), RAW, "packet sockets and raw sockets, when they are made", &[]),
+    socket(
+        "network.raw",
+        Some("scope.privileges"),
+        RAW,
+        "when they are made, raw, packet and XDP sockets, and all others but those of Unix, netlink, vsock and the usual protocols \
+         of IPv4 and IPv6",
+        &[],
+    ),
     socket("network.netlink", None, RAW, "netlink sockets, when they are made", &[]),
     Observation {
         event: "unix.connect",
@@ -450,9 +457,9 @@ pub const OBSERVATIONS: &[Observation] = &[
             "[error.type]",
         ],
         hook: "tp_btf/sys_exit",
-        guarantee: "the listener's own path, whatever was given, and the process that listens",
+        guarantee: "the listener's own path or abstract name, whatever was given, and the process that listens",
         blind_spots: &[
-            "of a datagram, and of a connect that failed, the name is as given, and no process is known",
+            "of a message to an address, and of a connect that failed, the name is as given, and no process is known",
             "a process that hands its listening socket on is named still",
         ],
     },
@@ -474,12 +481,13 @@ pub const OBSERVATIONS: &[Observation] = &[
         "ptrace (TRACEME, ATTACH, SEIZE), process_vm_readv and _writev, pidfd_getfd, kcmp",
     ),
     Observation {
-        hook: "tp_btf/signal_generate",
+        hook: "tp_btf/signal_generate, tp_btf/sys_exit",
         blind_spots: &["a signal that the kernel refuses to send is not told of"],
         ..privilege(
             "privilege.signal",
-            &["bailiwick.signal", "bailiwick.target.tgid", "bailiwick.target.start_boot_ns"],
-            "every signal sent to a process outside the session, by whatever call",
+            &["bailiwick.signal", "bailiwick.target.tgid", "[bailiwick.target.start_boot_ns]", "[bailiwick.syscall]"],
+            "every signal sent to a process outside the session, by whatever call; and every such process that is made the \
+             owner of a file's signals (fcntl, ioctl), whoever sets them off then",
         )
     },
     privilege(

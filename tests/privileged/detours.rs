@@ -30,7 +30,7 @@ fn agent(setup: Setup, granted: &Path, denied: &Path) -> Instance {
     setup.agent(&Declaration::new("detour").with(&scope)).start()
 }
 
-fn python(instance: &Instance, script: &str, arguments: &[&str]) -> Entries {
+pub(crate) fn python(instance: &Instance, script: &str, arguments: &[&str]) -> Entries {
     let script = format!("{CALL}{script}");
     let mut command = vec!["python3", "-c", &script];
     command.extend(arguments);
@@ -38,21 +38,21 @@ fn python(instance: &Instance, script: &str, arguments: &[&str]) -> Entries {
     instance.synced_trail()
 }
 
-fn at(trail: &Entries, event: &str, path: &Path) -> Entries {
+pub(crate) fn at(trail: &Entries, event: &str, path: &Path) -> Entries {
     trail.event(event).filter(|entry| entry["attributes"]["file.path"] == json!(path.to_str()))
 }
 
 /// Asserts that it was out of scope for the declared deny, and says which entry it was.
-fn denied(entries: &Entries) -> &Value {
+pub(crate) fn denied(entries: &Entries) -> &Value {
     let entry = entries.0.first().unwrap_or_else(|| panic!("nothing was told of"));
     assert!(entries.0.iter().all(|entry| entry["verdict"] == "out_of_scope"), "{:#?}", entries.0);
     entry
 }
 
-struct Files {
+pub(crate) struct Files {
     _place: Place,
-    granted: PathBuf,
-    secret: PathBuf,
+    pub(crate) granted: PathBuf,
+    pub(crate) secret: PathBuf,
 }
 
 fn files() -> Files {
@@ -64,7 +64,7 @@ fn files() -> Files {
 }
 
 /// In every set of observations the same must come out.
-fn in_both_sets(test: impl Fn(&Files, &Instance)) {
+pub(crate) fn in_both_sets(test: impl Fn(&Files, &Instance)) {
     for setup in both_sets(&[Tier2]) {
         let files = files();
         let instance = agent(setup, &files.granted, &files.secret);

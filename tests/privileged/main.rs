@@ -12,6 +12,7 @@ mod config;
 mod deeds;
 mod delegation;
 mod detours;
+mod disguises;
 mod doctor;
 mod evasions;
 mod file;

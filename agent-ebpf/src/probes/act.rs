@@ -9,6 +9,7 @@ use agent_common::{RecordKind, StringTag};
 
 use super::calls::{AT_FDCWD, Call, add_directory};
 use super::file::{OpenFile, received};
+use super::privilege;
 use crate::kernel::Unreadable;
 use crate::kernel::path::resolve;
 use crate::maps::Scratch;
@@ -18,6 +19,9 @@ use crate::record::{Builder, Urgency};
 #[inline(always)]
 pub fn act(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadable> {
     let shape = call.shape();
+    if shape.kind == RecordKind::Signal.to_wire() {
+        return privilege::owner_set(call, scratch);
+    }
     if shape.kind == RecordKind::Ptrace.to_wire() && !is_worth_telling(call) {
         return Ok(());
     }

@@ -6,24 +6,28 @@
 //!
 //! Namespaces that a clone makes are seen by the fork hook, by the kernel's own objects: what `clone3` was asked for stands in
 //! memory that another thread may change. Misses a clone that the kernel refuses. All other privileges are system calls, told
-//! of as they are made.
+//! of as they are made; so is the making of an outsider the owner of a file's signals, which the kernel sends later.
 
 use core::ffi::c_void;
 
 use agent_common::RecordKind;
-use agent_common::call::{Act, Call as SystemCall};
+use agent_common::call::{Act, Call as SystemCall, X32_BIT};
 use agent_common::maps::Member;
 use aya_ebpf::bindings::task_struct;
 use aya_ebpf::helpers::bpf_get_current_task_btf;
+use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
+use super::act::begin_act;
+use super::calls::Call;
 use crate::kernel::offsets::{
-    CRED_USER_NS, NSPROXY_CGROUP, NSPROXY_IPC, NSPROXY_MNT, NSPROXY_NET, NSPROXY_PID, NSPROXY_TIME, NSPROXY_UTS,
-    SIGINFO_CODE, TASK_CRED, TASK_NSPROXY,
+    ABSENT, CRED_USER_NS, FILE_OWNER, FOWN_FILE, FOWN_PID, FOWN_PID_TYPE, FOWN_SIGNAL, NSPROXY_CGROUP, NSPROXY_IPC,
+    NSPROXY_MNT, NSPROXY_NET, NSPROXY_PID, NSPROXY_TIME, NSPROXY_UTS, PID_NUMBERS, PID_TASKS, REGS_AX, SIGINFO_CODE,
+    TASK_CRED, TASK_GROUP_LEADER, TASK_NSPROXY, TASK_PID_LINKS, TASK_START_BOOTTIME, TASK_TGID,
 };
-use crate::kernel::task::Who;
-use crate::kernel::{field, read};
+use crate::kernel::task::{Who, is_compat};
+use crate::kernel::{Unreadable, field, read, read_at};
 use crate::maps::{MEMBER, Scratch, ScratchOf};
 use crate::member;
 use crate::record::{Builder, Fixed, Urgency, header};
@@ -40,7 +44,7 @@ pub fn on_signal(ctx: BtfTracePointContext) -> i32 {
         Some(target) => target.session,
         None => 0,
     };
-    if target_session == member.session || !is_from_a_process(info) {
+    if target_session == member.session || !is_from_a_process(task, info) {
         return 0;
     }
     let Some(scratch) = Scratch::of(ScratchOf::Signal) else { return 0 };
@@ -63,6 +67,72 @@ pub fn on_signal(ctx: BtfTracePointContext) -> i32 {
     body.reserved = 0;
     record.emit(Urgency::Weighty);
     0
+}
+
+/// Tells of whom a file's signals go to, when that was set, or which signal: whoever sets it off then, it is the kernel that
+/// sends it. Whether the owner is outside the session the daemon knows.
+#[inline(always)]
+pub fn owner_set(call: &Call, scratch: *mut Scratch) -> Result<(), Unreadable> {
+    const SIGIO: u64 = 29;
+    const PIDTYPE_PGID: u32 = 2;
+    if !sets_owner(call) || call.result < 0 {
+        return Ok(());
+    }
+    // Another thread may have closed it.
+    let Ok(file) = call.file(call.arguments[0]) else { return Ok(()) };
+    let owner = owner_of(file)?;
+    if owner == 0 {
+        return Ok(());
+    }
+    let pid: u64 = read(owner, &FOWN_PID)?;
+    if pid == 0 {
+        return Ok(());
+    }
+    let (mut record, body) = begin_act(call, RecordKind::Signal.to_wire(), scratch);
+    let signal: i32 = read(owner, &FOWN_SIGNAL)?;
+    body.arguments = [if signal == 0 { SIGIO } else { signal as u64 }, 0, 0, 0, 0, 0];
+    // struct upid begins with the number; the first is the host's.
+    body.target_tgid = read(pid, &PID_NUMBERS)?;
+    let kind: u32 = read(owner, &FOWN_PID_TYPE)?;
+    // A group is known by its first process's id alone; a process or a thread of one by the task.
+    if kind < PIDTYPE_PGID {
+        let link: u64 = read_at(pid + PID_TASKS.load() + u64::from(kind) * LIST_HEAD_BYTES)?;
+        if link != 0 {
+            let task = link - TASK_PID_LINKS.load() - u64::from(kind) * LIST_NODE_BYTES;
+            body.target_tgid = read(task, &TASK_TGID)?;
+            body.target_start_boot_ns = read(read(task, &TASK_GROUP_LEADER)?, &TASK_START_BOOTTIME)?;
+        }
+    }
+    record.emit(Urgency::Weighty);
+    Ok(())
+}
+
+/// `struct hlist_head` and `struct hlist_node`.
+const LIST_HEAD_BYTES: u64 = 8;
+const LIST_NODE_BYTES: u64 = 16;
+
+/// Whether a call sets who is signalled about a file, or by what signal.
+#[inline(always)]
+fn sets_owner(call: &Call) -> bool {
+    const IOCTL: u32 = SystemCall::place_of("ioctl");
+    const F_SETOWN: u64 = 8;
+    const F_SETSIG: u64 = 10;
+    const F_SETOWN_EX: u64 = 15;
+    const FIOSETOWN: u64 = 0x8901;
+    const SIOCSPGRP: u64 = 0x8902;
+    // The kernel takes it from the lower half of its register alone.
+    let command = call.arguments[1] & 0xffff_ffff;
+    if call.place == IOCTL {
+        matches!(command, FIOSETOWN | SIOCSPGRP)
+    } else {
+        matches!(command, F_SETOWN | F_SETSIG | F_SETOWN_EX)
+    }
+}
+
+/// Whom a file's signals go to: a `struct fown_struct`. It stands in the file, since 6.12 beside it; null where none ever was.
+#[inline(always)]
+fn owner_of(file: u64) -> Result<u64, Unreadable> {
+    if FOWN_FILE.load() == ABSENT { Ok(file + FILE_OWNER.load()) } else { read(file, &FILE_OWNER) }
 }
 
 /// Tells of the namespaces that `child` has and its maker, a member, has not: the clone made them.
@@ -118,15 +188,48 @@ pub fn tell_new_namespaces(maker: *mut task_struct, child: *mut task_struct, mem
     .emit(Urgency::Weighty);
 }
 
-/// Whether a signal was sent by a process, as opposed to the kernel: `SEND_SIG_NOINFO`, or a code that user space gives.
+/// Whether a signal was sent by a process, as opposed to the kernel: `SEND_SIG_NOINFO`, or a code that user space gives. What
+/// the kernel sends in the name of a timer, a queue or a file has such a code too, whoever runs at that time: only a call that
+/// gives the code by itself is believed that it is a process's.
 #[inline(always)]
-fn is_from_a_process(info: u64) -> bool {
+fn is_from_a_process(task: *mut task_struct, info: u64) -> bool {
     const SEND_SIG_NOINFO: u64 = 0;
     const SEND_SIG_PRIV: u64 = 1;
     const SI_USER: i32 = 0;
+    const SI_QUEUE: i32 = -1;
+    const SI_TKILL: i32 = -6;
     match info {
         SEND_SIG_NOINFO => true,
         SEND_SIG_PRIV => false,
-        info => read::<i32>(info, &SIGINFO_CODE).is_ok_and(|code| code <= SI_USER),
+        info => match read::<i32>(info, &SIGINFO_CODE) {
+            Ok(SI_USER | SI_QUEUE | SI_TKILL) => true,
+            Ok(code) => code < SI_USER && gives_a_code(task),
+            Err(Unreadable) => false,
+        },
+    }
+}
+
+/// Whether the task is in a call that sends a signal with a code of its own.
+#[inline(always)]
+fn gives_a_code(task: *mut task_struct) -> bool {
+    const RT_SIGQUEUEINFO: u64 = 129;
+    const RT_TGSIGQUEUEINFO: u64 = 297;
+    const PIDFD_SEND_SIGNAL: u64 = 424;
+    const NARROW_RT_SIGQUEUEINFO: u64 = 178;
+    const NARROW_RT_TGSIGQUEUEINFO: u64 = 335;
+    const X32_RT_SIGQUEUEINFO: u64 = 524;
+    const X32_RT_TGSIGQUEUEINFO: u64 = 536;
+    // SAFETY: the task is a BTF-typed pointer, and the helper gives another, to its registers.
+    let number = unsafe {
+        let regs = bpf_task_pt_regs(task.cast()) as *const c_void;
+        field::<u64, _>(regs, &REGS_AX) & 0xffff_ffff & !u64::from(X32_BIT)
+    };
+    if is_compat(task) {
+        matches!(number, NARROW_RT_SIGQUEUEINFO | NARROW_RT_TGSIGQUEUEINFO | PIDFD_SEND_SIGNAL)
+    } else {
+        matches!(
+            number,
+            RT_SIGQUEUEINFO | RT_TGSIGQUEUEINFO | PIDFD_SEND_SIGNAL | X32_RT_SIGQUEUEINFO | X32_RT_TGSIGQUEUEINFO
+        )
     }
 }

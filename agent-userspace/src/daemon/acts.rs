@@ -12,7 +12,7 @@ use super::drafts::Compose;
 use super::files::kernel_id;
 use super::pipeline::Pipeline;
 use super::places::FileSeen;
-use crate::decode::{Act, Head, Named, Object, Text};
+use crate::decode::{Act, Head, Named, Object, ProcessKey, Text};
 use crate::entry::Timestamp;
 use crate::observation::{Judged, event_of, judged_by};
 use crate::scope::recorded::normalised;
@@ -82,9 +82,16 @@ impl Pipeline {
         files
     }
 
-    /// Whether a signal stayed inside the session: the kernel side knows the sessions by their first ids.
+    /// Whether a signal stays inside the session: the kernel side knows the sessions by their first ids. Of whom a file's
+    /// signals go to it knows the process alone, and of a group only its first process's id.
     fn is_inside(&self, session: u64, act: &Act) -> bool {
-        act.target.is_some_and(|target| self.attributor.resolve(target.session) == Some(session))
+        let Some(target) = act.target else { return false };
+        if act.call.is_none() {
+            return self.attributor.resolve(target.session) == Some(session);
+        }
+        let started = |key: &ProcessKey| target.start_boot_ns == 0 || key.start_boot_ns == target.start_boot_ns;
+        let mut live = self.attributor.session(session).into_iter().flat_map(|session| &session.live);
+        live.any(|key| key.tgid == target.tgid && started(key))
     }
 }
 

@@ -147,6 +147,9 @@ const AF_INET6: u16 = 10;
 fn transport(socket: &Socket) -> &'static str {
     const SOCK_STREAM: u16 = 1;
     const SOCK_DGRAM: u16 = 2;
+    if socket.kind == RecordKind::Raw {
+        return "raw";
+    }
     match (socket.family, socket.socket_type) {
         (AF_INET | AF_INET6, SOCK_STREAM) => "tcp",
         (AF_INET | AF_INET6, SOCK_DGRAM) => "udp",
@@ -157,10 +160,20 @@ fn transport(socket: &Socket) -> &'static str {
 }
 
 fn family_name(family: u16) -> String {
-    match family {
-        16 => "netlink".to_owned(),
-        17 => "packet".to_owned(),
-        40 => "vsock".to_owned(),
-        other => other.to_string(),
-    }
+    let name = match family {
+        15 => "key",
+        16 => "netlink",
+        17 => "packet",
+        21 => "rds",
+        29 => "can",
+        30 => "tipc",
+        31 => "bluetooth",
+        38 => "alg",
+        40 => "vsock",
+        42 => "qipcrtr",
+        43 => "smc",
+        44 => "xdp",
+        other => return other.to_string(),
+    };
+    name.to_owned()
 }

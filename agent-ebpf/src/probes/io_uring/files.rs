@@ -6,7 +6,7 @@ use agent_common::file::{ACCESS_READ, ACCESS_WRITE};
 
 use super::{FTRUNCATE, SPLICE, WRITE, WRITE_FIXED, WRITEV, WRITEV_FIXED};
 use crate::kernel::offsets::{
-    IO_CMD, IO_CONTEXT, IO_FILE, IO_FIXED_FILES, IO_FTRUNCATE_LEN, IO_NODE_FILE, IO_SPLICE_FLAGS, IO_SPLICE_IN,
+    ABSENT, IO_CMD, IO_CONTEXT, IO_FILE, IO_FIXED_FILES, IO_FTRUNCATE_LEN, IO_NODE_FILE, IO_SPLICE_FLAGS, IO_SPLICE_IN,
     IO_SYNC_LEN, IO_SYNC_MODE, IO_SYNC_OFF,
 };
 use crate::kernel::{Unreadable, read, read_at};
@@ -33,7 +33,6 @@ pub(super) fn made_file(call: &Call, ring: u64, slot: u32) -> Result<u64, Unread
 #[inline(always)]
 fn fixed_file(ring: u64, place: u32) -> Result<u64, Unreadable> {
     /// The kernel has none: before 6.13 the table held the files themselves.
-    const ABSENT: u64 = u64::MAX;
     /// What the kernel keeps in the lowest bits of a file's address (`FFS_MASK`).
     const KNOWN_OF_FILE: u64 = 7;
     let table: u64 = read(ring, &IO_FIXED_FILES)?;

@@ -40,10 +40,10 @@ const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 const AF_NETLINK: u16 = 16;
-const AF_PACKET: u16 = 17;
 const AF_VSOCK: u16 = 40;
 const SOCK_STREAM: u16 = 1;
-const SOCK_RAW: u16 = 3;
+const SOCK_DGRAM: u16 = 2;
+const SOCK_SEQPACKET: u16 = 5;
 const EINPROGRESS: u32 = 115;
 
 /// A call about a socket.
@@ -82,16 +82,18 @@ pub fn socket_family_call(call: &Call, scratch: *mut Scratch) -> Result<(), Unre
     }
 }
 
-/// A socket was made: told of where it is one that goes around the usual ways.
+/// A socket was made: told of where it is one whose connections and messages are not. That is every family but those below,
+/// so that none is forgotten, and of those what does not go by their usual protocols.
 #[inline(always)]
 pub fn made(call: &Call, scratch: *mut Scratch, domain: u64, kind: u64, protocol: u64) -> Result<(), Unreadable> {
     const TYPE_MASK: u64 = 0xf;
     let (family, socket_type) = (domain as u16, (kind & TYPE_MASK) as u16);
     let kind = match family {
-        AF_PACKET => RecordKind::Raw,
-        AF_INET | AF_INET6 if socket_type == SOCK_RAW => RecordKind::Raw,
+        AF_UNIX => return Ok(()),
+        AF_INET | AF_INET6 if is_usual(socket_type, protocol as u32) => return Ok(()),
+        AF_VSOCK if matches!(socket_type, SOCK_STREAM | SOCK_SEQPACKET) => return Ok(()),
         AF_NETLINK => RecordKind::Netlink,
-        _ => return Ok(()),
+        _ => RecordKind::Raw,
     };
     let (mut record, body) = Builder::begin::<Socket>(scratch, call.header(kind));
     empty(body);
@@ -101,6 +103,21 @@ pub fn made(call: &Call, scratch: *mut Scratch, domain: u64, kind: u64, protocol
     body.errno = call.errno();
     record.emit(Urgency::Weighty);
     Ok(())
+}
+
+/// Whether an IPv4 or IPv6 socket tells itself where it is connected to, or is told with each message: of SCTP, SMC and the
+/// like only their own options know. `SOCK_PACKET` makes a packet socket of any family (`__sock_create`).
+#[inline(always)]
+fn is_usual(socket_type: u16, protocol: u32) -> bool {
+    const UNSAID: u32 = 0;
+    const ICMP: u32 = 1;
+    const TCP: u32 = 6;
+    const UDP: u32 = 17;
+    const ICMPV6: u32 = 58;
+    const UDPLITE: u32 = 136;
+    const MPTCP: u32 = 262;
+    matches!(socket_type, SOCK_STREAM | SOCK_DGRAM)
+        && matches!(protocol, UNSAID | ICMP | TCP | UDP | ICMPV6 | UDPLITE | MPTCP)
 }
 
 #[inline(always)]

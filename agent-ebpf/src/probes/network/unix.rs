@@ -6,11 +6,11 @@ use agent_common::{RecordKind, StringTag};
 
 use super::{AF_UNIX, GivenAt};
 use crate::kernel::offsets::{
-    CRED_EUID, PID_NUMBERS, SOCK_FAMILY, SOCK_PEER_CRED, SOCK_PEER_PID, SOCK_TYPE, UNIX_PATH_DENTRY, UNIX_PATH_MNT,
-    UNIX_PEER,
+    CRED_EUID, PID_NUMBERS, SOCK_FAMILY, SOCK_PEER_CRED, SOCK_PEER_PID, SOCK_TYPE, UNIX_ADDRESS, UNIX_ADDRESS_LEN,
+    UNIX_ADDRESS_NAME, UNIX_PATH_DENTRY, UNIX_PATH_MNT, UNIX_PEER,
 };
 use crate::kernel::path::{Place, resolve};
-use crate::kernel::{Unreadable, read};
+use crate::kernel::{Unreadable, read, read_at};
 use crate::maps::Scratch;
 use crate::probes::act::begin_act;
 use crate::probes::calls::{AT_FDCWD, add_directory};
@@ -19,10 +19,12 @@ use crate::verified::verified_once;
 
 /// Where a name begins in a `sockaddr_un`.
 const NAME_AT: u64 = 2;
+/// The bytes of a `sockaddr_un`.
+const LONGEST: u64 = 110;
 
 verified_once! {
-    /// A connect on a Unix socket, or a message sent to an address on one. Of one that succeeded on a stream the listener's own
-    /// path is known, and its process.
+    /// A connect on a Unix socket, or a message sent to an address on one. Of one that succeeded the
+    /// listener's own name is known, and on a stream its process.
     pub(super) fn connected as tell_of_unix_connect(call, scratch, sock: u64) {
         let given = GivenAt::of(scratch);
         if read::<u16>(sock, &SOCK_FAMILY)? != AF_UNIX {
@@ -54,6 +56,11 @@ verified_once! {
                     record.emit(Urgency::Weighty);
                     return Ok(());
                 }
+                if add_own_name(&mut record, read(peer, &UNIX_ADDRESS)?)? {
+                    body.flags = UNIX_ABSTRACT;
+                    record.emit(Urgency::Weighty);
+                    return Ok(());
+                }
             }
         }
         body.flags = UNIX_AS_GIVEN;
@@ -63,6 +70,23 @@ verified_once! {
         record.emit(Urgency::Weighty);
         Ok(())
     }
+}
+
+/// Adds the abstract name that a socket has; whether it has one. It is the kernel's own: what was given stands in memory that
+/// another thread may have changed since.
+#[inline(always)]
+fn add_own_name(record: &mut Builder, address: u64) -> Result<bool, Unreadable> {
+    if address == 0 {
+        return Ok(false);
+    }
+    let len: u32 = read(address, &UNIX_ADDRESS_LEN)?;
+    let name = address + UNIX_ADDRESS_NAME.load() + NAME_AT;
+    if len <= NAME_AT as u32 || read_at::<u8>(name)? != 0 {
+        return Ok(false);
+    }
+    let len = if len > LONGEST as u32 { LONGEST as u32 } else { len };
+    record.bytes(StringTag::Text, (name + 1) as *const u8, len - NAME_AT as u32 - 1, false)?;
+    Ok(true)
 }
 
 verified_once! {
@@ -81,7 +105,6 @@ verified_once! {
 /// Adds the name that was given; whether it is abstract.
 #[inline(always)]
 fn add_name(record: &mut Builder, scratch: *mut Scratch, given: GivenAt) -> Result<bool, Unreadable> {
-    const LONGEST: u64 = 110;
     let path = match given {
         GivenAt::Process { at, .. } => record.user_string(StringTag::Given, at + NAME_AT),
         GivenAt::Copy { at, .. } => record.kernel_string(StringTag::Given, at + NAME_AT)?,
