@@ -88,14 +88,15 @@ pub fn documented() -> BTreeSet<String> {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
     let pages = ["contract.md", "events.md", "export.md", "metrics.md"];
     let texts = pages.map(|page| std::fs::read_to_string(docs.join(page)).unwrap());
-    texts.iter().flat_map(|text| text.lines()).flat_map(names).filter(|name| name.starts_with("bailiwick.")).collect()
+    texts.iter().flat_map(|text| names(text)).filter(|name| name.starts_with("bailiwick.")).collect()
 }
 
-/// The names that a line has in code quotes. `a.{b,c}` are two; `.d` after them is `a.d`.
-fn names(line: &str) -> Vec<String> {
+/// The names that a text has in code quotes. `a.{b,c}` are two; `.d` after them is `a.d`, on the next line too.
+fn names(text: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
-    let quoted = line.split('`').skip(1).step_by(2).map(|name| name.trim_matches(['[', ']']));
-    for name in quoted {
+    // No quote goes over the end of a line.
+    let quoted = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+    for name in quoted.map(|name| name.trim_matches(['[', ']'])) {
         let parent = found.last().and_then(|last| last.rsplit_once('.')).map(|(parent, _)| parent.to_owned());
         let whole = match parent {
             Some(parent) if name.starts_with('.') => format!("{parent}{name}"),
@@ -115,7 +116,7 @@ mod tests {
 
     #[test]
     fn names_are_found_however_a_document_shortens_them() {
-        let line = "- `x.gap`: `bailiwick.gap.kind`, `.lost`, and `[bailiwick.reason.{kind,text}]`; `bailiwick.seq`";
+        let text = "- `x.gap`: `bailiwick.gap.kind`,\n`.lost`, and `[bailiwick.reason.{kind,text}]`; `bailiwick.seq`";
         let expected = [
             "x.gap",
             "bailiwick.gap.kind",
@@ -124,6 +125,6 @@ mod tests {
             "bailiwick.reason.text",
             "bailiwick.seq",
         ];
-        assert_eq!(names(line), expected);
+        assert_eq!(names(text), expected);
     }
 }
