@@ -168,7 +168,7 @@ fn every_metric_of_the_alerts_is_in_a_live_scrape_and_every_name_in_it_is_docume
         return;
     }
     let (instance, address) = troubled();
-    let lost = instance.json("status --json")["lost"].as_u64().unwrap();
+    let lost = instance.call("status --json").json()["lost"].as_u64().unwrap();
     assert!(lost > 0, "the flood was none");
     let page =
         scrape::until(address, "losses are told", |page| page.sum("bailiwick_lost_total", &[]) == Some(lost as f64));
