@@ -299,6 +299,7 @@ fn draft(number: u64) -> Draft {
             user: Some("alice".to_owned()),
             login_uid: Some(1000),
             via: Some("run".to_owned()),
+            ..Principal::default()
         }),
         process: Some(ProcessRef {
             tgid,

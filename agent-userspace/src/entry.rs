@@ -112,7 +112,7 @@ pub struct Delegator {
 }
 
 /// On whose behalf a session runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Principal {
     /// The user id of the session's first process.
     pub uid: u32,
@@ -122,6 +122,33 @@ pub struct Principal {
     pub login_uid: Option<u32>,
     /// How the session came to be started: `run`, `ssh`, `terminal`, or a systemd unit's name.
     pub via: Option<String>,
+    /// The name of the user that logged in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login_user: Option<String>,
+    /// Who asked, where that is another user: the outermost caller of sudo or su, whoever typed `bailiwick run`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<Person>,
+    /// The far end of the ssh connection that it came over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<String>,
+    /// The service that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// The terminal that it was started at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<String>,
+    /// What lay between, innermost first: `sudo`, `su`, `tmux`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub through: Vec<String>,
+}
+
+/// A user of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Person {
+    /// The user id.
+    pub uid: u32,
+    /// That user's name, where the host knows one.
+    pub user: Option<String>,
 }
 
 /// A process, with ids as the host sees them.

@@ -6,6 +6,7 @@
 
 mod alerts;
 mod conventions;
+mod discover;
 mod ocsf;
 mod receiver;
 mod workloads;

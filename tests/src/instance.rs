@@ -89,7 +89,7 @@ impl Setup {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let place = Place::new();
-        for name in ["config/agents.d", "config/grants.d", "state", "run"] {
+        for name in ["config/agents.d", "config/grants.d", "config/catalogue.d", "state", "run"] {
             std::fs::create_dir_all(place.join(name)).unwrap();
         }
         let pins = Path::new(BPFFS).join(format!("bailiwick-test-{}-{number}", std::process::id()));

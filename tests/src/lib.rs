@@ -14,6 +14,7 @@ pub mod conventions;
 pub mod declaration;
 pub mod entries;
 pub mod faulty;
+pub mod held;
 pub mod http;
 pub mod instance;
 pub mod kernel_side;

@@ -1,6 +1,6 @@
 //! What a test needs of the machine, and what it does where that is missing: it says why, and passes.
 //!
-//! A run that must not skip says so: with `BAILIWICK_REQUIRE=root,tier2,ia32,strace,dbus,venv,promtool` in the environment, a test
+//! A run that must not skip says so: with `BAILIWICK_REQUIRE=root,tier2,ia32,strace,dbus,venv,promtool,npm` in the environment, a test
 //! whose requirement is named there fails where it is not met.
 
 use std::io::{self, Write};
@@ -30,6 +30,8 @@ pub enum Requirement {
     Venv,
     /// Prometheus' `promtool`.
     Promtool,
+    /// The npm packages, and a Node that runs them.
+    Npm,
 }
 
 impl Requirement {
@@ -43,6 +45,7 @@ impl Requirement {
             Self::Dbus => "dbus",
             Self::Venv => "venv",
             Self::Promtool => "promtool",
+            Self::Npm => "npm",
         }
     }
 
@@ -56,6 +59,7 @@ impl Requirement {
             Self::Dbus => answers("dbus-daemon", "--version"),
             Self::Venv => venv(),
             Self::Promtool => promtool(),
+            Self::Npm => npm(),
         }
     }
 }
@@ -125,7 +129,7 @@ fn answers(program: &str, version: &str) -> Result<(), String> {
 }
 
 fn venv() -> Result<(), String> {
-    let programs = ["mini", "ddapm-test-agent"].map(|program| workload::venv().join("bin").join(program));
+    let programs = ["mini", "smolagent", "ddapm-test-agent"].map(|program| workload::venv().join("bin").join(program));
     for path in programs.into_iter().chain([crate::rotel::program()]) {
         if !path.exists() {
             return Err(format!("{} is missing: run `cargo xtask setup`", path.display()));
@@ -140,6 +144,14 @@ fn promtool() -> Result<(), String> {
         Ok(output) => Err(format!("`promtool --version` ends with {}", output.status)),
         Err(error) => Err(format!("`promtool` cannot be run ({error}): run `cargo xtask setup`")),
     }
+}
+
+fn npm() -> Result<(), String> {
+    let script = workload::npm().join("@google/gemini-cli/bundle/gemini.js");
+    if !script.exists() {
+        return Err(format!("{} is missing: run `cargo xtask setup` where there is an npm", script.display()));
+    }
+    answers("node", "--version")
 }
 
 /// The part of `union bpf_attr` that BPF_PROG_LOAD reads here, as `linux/bpf.h` lays it out.
@@ -204,9 +216,9 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_environment_variable() {
-        use Requirement::{Dbus, Ia32, Promtool, Root, Strace, Tier2, Venv};
-        let names = [Root, Tier2, Ia32, Strace, Dbus, Venv, Promtool].map(Requirement::name);
-        assert_eq!(names, ["root", "tier2", "ia32", "strace", "dbus", "venv", "promtool"]);
+        use Requirement::{Dbus, Ia32, Npm, Promtool, Root, Strace, Tier2, Venv};
+        let names = [Root, Tier2, Ia32, Strace, Dbus, Venv, Promtool, Npm].map(Requirement::name);
+        assert_eq!(names, ["root", "tier2", "ia32", "strace", "dbus", "venv", "promtool", "npm"]);
     }
 
     #[test]

@@ -54,6 +54,15 @@ pub fn promtool() -> PathBuf {
     if unpacked.exists() { unpacked } else { PathBuf::from("promtool") }
 }
 
+/// The npm packages of the tests: `target/npm/node_modules`.
+///
+/// # Panics
+///
+/// If the test does not lie where cargo puts it.
+pub fn npm() -> PathBuf {
+    target_dir().parent().expect("target/PROFILE has a parent").join("npm/node_modules")
+}
+
 /// A directory of a test's own that everybody may enter, with its path free of symbolic links.
 #[derive(Debug)]
 pub struct Place {

@@ -105,6 +105,16 @@ impl Workspace {
         self.root.join("target/prometheus")
     }
 
+    /// The npm packages that tests need, one a line, with their versions.
+    pub(crate) fn npm_requirements(&self) -> PathBuf {
+        self.root.join("tests/npm.txt")
+    }
+
+    /// The directory that holds them.
+    pub(crate) fn npm_directory(&self) -> PathBuf {
+        self.root.join("target/npm")
+    }
+
     /// What cargo says about the workspace: takes about a tenth of a second.
     ///
     /// # Errors

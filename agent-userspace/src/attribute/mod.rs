@@ -7,21 +7,24 @@
 //! cannot: which agent a provisional session is, if any. An exec's record comes before anything else that its process does,
 //! so a decision is made before an event needs it.
 
-pub mod agent_like;
+pub mod principal;
 pub mod procfs;
 mod recognised;
 mod session;
+pub mod tcp;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use agent_common::maps::{Decision, Opened, TaskRow};
 
+use self::principal::{Lineage, lineage};
 use self::procfs::ProcFs;
+pub use self::recognised::script_of;
 pub use self::session::{Process, Session, Tally};
 use crate::config::Config;
 use crate::decode::{Action, Event, Exec, Head, ProcessKey, Text};
-use crate::entry::{Attribution, Confidence, Delegator, Method, Principal, SessionId, Timestamp};
+use crate::entry::{Attribution, Confidence, Delegator, Method, SessionId, Timestamp};
 use crate::trace_context::{TRACEPARENT, TraceContext};
 
 /// The most that is kept of an environment variable, its name included.
@@ -73,7 +76,7 @@ struct Opening {
     from: u64,
     root: ProcessKey,
     recognition: Recognition,
-    principal: Principal,
+    lineage: Lineage,
     started: Timestamp,
 }
 
@@ -273,8 +276,8 @@ impl Attributor {
             let agent = self.wire_agent(&recognition.agent);
             (head.session, Decision { session: head.session, agent, reserved: 0 })
         });
-        let principal = self.principal(head.process.tgid, exec.uid, exec.login_uid, None);
-        self.open(Opening { id: head.session, from, root: head.process, recognition, principal, started: time });
+        let lineage = lineage(&self.proc, head.process.tgid, exec.uid, exec.login_uid, None);
+        self.open(Opening { id: head.session, from, root: head.process, recognition, lineage, started: time });
         (Some(head.session), Some(from), decision)
     }
 
@@ -294,8 +297,8 @@ impl Attributor {
             attribution: Attribution { method: Method::Run, confidence: Confidence::Certain },
         };
         let login_uid = self.proc.login_uid(root.tgid);
-        let principal = self.principal(root.tgid, uid, login_uid, Some("run"));
-        self.open(Opening { id, from, root, recognition, principal, started });
+        let lineage = lineage(&self.proc, root.tgid, uid, login_uid, Some("run"));
+        self.open(Opening { id, from, root, recognition, lineage, started });
         self.join_process(root, id, None);
     }
 
@@ -327,7 +330,8 @@ impl Attributor {
         let mut delegation = outer.map(|outer| outer.delegation.clone()).unwrap_or_default();
         delegation.extend(outer.map(|outer| Delegator { agent: outer.agent.clone(), session: outer.id }));
         // Who acts for whom does not change with a delegation.
-        let principal = outer.map_or(opening.principal, |outer| outer.principal.clone());
+        let Lineage { principal, lost } = opening.lineage;
+        let (principal, lost) = outer.map_or((principal, lost), |outer| (outer.principal.clone(), None));
         if let Some(outer) = self.sessions.get_mut(&opening.from) {
             outer.live.remove(&opening.root);
         }
@@ -339,6 +343,7 @@ impl Attributor {
             attribution: opening.recognition.attribution,
             delegation,
             principal,
+            lost,
             started: opening.started,
             live: [opening.root].into(),
             processes: 1,

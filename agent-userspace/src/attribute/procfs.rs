@@ -3,18 +3,35 @@
 //! What a process says there about itself (arguments, environment) is a claim. All reads are bounded; a process that has
 //! ended has nothing to say, which is no error.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
-use std::os::unix::ffi::OsStringExt;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
 
 /// The most that is read of one file: arguments and environments can be longer, and are cut.
 const MOST_BYTES: u64 = 256 << 10;
+/// The most that is read of a table of sockets.
+const MOST_TABLE_BYTES: u64 = 64 << 20;
+/// The most descriptors of one process that are looked at.
+const MOST_DESCRIPTORS: usize = 65_536;
 
 /// A `/proc`.
 #[derive(Clone, Debug)]
 pub struct ProcFs {
     root: PathBuf,
+    logins: PathBuf,
+}
+
+/// A login, as the service manager keeps it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Login {
+    /// The host that it came from, where it came from another.
+    pub remote_host: Option<String>,
 }
 
 /// Who a process is, by its `stat` and `status`.
@@ -28,12 +45,47 @@ pub struct Identity {
     pub euid: u32,
     /// Whether it has a controlling terminal.
     pub on_terminal: bool,
+    /// Its controlling terminal, as the kernel numbers it; 0: none.
+    pub terminal: u32,
+    /// The leader of its process session.
+    pub leader: u32,
+    /// When it started, in ticks of the clock after boot.
+    pub start_ticks: u64,
 }
 
 impl ProcFs {
     /// The one at that root.
     pub fn at(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self { root: root.to_owned(), logins: PathBuf::from("/run/systemd/sessions") }
+    }
+
+    /// The same, with logins in another place.
+    #[must_use]
+    pub fn with_logins(self, logins: &Path) -> Self {
+        Self { logins: logins.to_owned(), ..self }
+    }
+
+    /// The unit of systemd's that the process is in: the innermost service or scope.
+    pub fn unit(&self, tgid: u32) -> Option<String> {
+        let cgroup = self.cgroup(tgid)?;
+        let is_unit = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");
+        cgroup.rsplit('/').find(is_unit).map(str::to_owned)
+    }
+
+    /// The login that a scope, `session-3.scope`, is of.
+    pub fn login_of_scope(&self, scope: &str) -> Option<Login> {
+        let id = scope.strip_prefix("session-")?.strip_suffix(".scope")?;
+        if !id.chars().all(|one| one.is_ascii_alphanumeric()) {
+            return None;
+        }
+        let text = fs::read_to_string(self.logins.join(id)).ok()?;
+        let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(str::to_owned);
+        Some(Login { remote_host: value("REMOTE_HOST=").filter(|host| !host.is_empty()) })
+    }
+
+    /// Whose file the process's image is.
+    pub fn owner_of_image(&self, tgid: u32) -> Option<u32> {
+        fs::metadata(self.image(tgid)).ok().map(|metadata| metadata.uid())
     }
 
     fn file(&self, tgid: u32, name: &str) -> PathBuf {
@@ -41,8 +93,12 @@ impl ProcFs {
     }
 
     fn read(&self, tgid: u32, name: &str) -> Option<Vec<u8>> {
+        self.read_at_most(tgid, name, MOST_BYTES)
+    }
+
+    fn read_at_most(&self, tgid: u32, name: &str, most_bytes: u64) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
-        fs::File::open(self.file(tgid, name)).ok()?.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
+        fs::File::open(self.file(tgid, name)).ok()?.take(most_bytes).read_to_end(&mut bytes).ok()?;
         Some(bytes)
     }
 
@@ -126,8 +182,83 @@ impl ProcFs {
             uid: field("Uid:", 0)?,
             euid: field("Uid:", 1)?,
             on_terminal: terminal != "0",
+            terminal: terminal.parse::<i32>().map_or(0, i32::cast_unsigned),
+            leader: numbers.split_ascii_whitespace().nth(3)?.parse().ok()?,
+            start_ticks: numbers.split_ascii_whitespace().nth(19).and_then(|ticks| ticks.parse().ok()).unwrap_or(0),
         })
     }
+
+    /// When the host booted, in seconds since the Unix epoch.
+    pub fn boot_seconds(&self) -> Option<u64> {
+        let text = fs::read_to_string(self.root.join("stat")).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
+    }
+
+    /// The network namespace that the process is in.
+    pub fn network_namespace(&self, tgid: u32) -> Option<Vec<u8>> {
+        fs::read_link(self.file(tgid, "ns/net")).ok().map(|name| name.into_os_string().into_vec())
+    }
+
+    /// A table of the sockets of the process's network namespace: `tcp`, `tcp6`.
+    pub fn socket_table(&self, tgid: u32, name: &str) -> Option<String> {
+        let bytes = self.read_at_most(tgid, &format!("net/{name}"), MOST_TABLE_BYTES)?;
+        String::from_utf8(bytes).ok()
+    }
+
+    /// The inodes of the sockets that the process holds.
+    pub fn sockets(&self, tgid: u32) -> Vec<u64> {
+        let descriptors = fs::read_dir(self.file(tgid, "fd")).into_iter().flatten().flatten().take(MOST_DESCRIPTORS);
+        let inode = |link: PathBuf| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
+        descriptors.filter_map(|descriptor| inode(fs::read_link(descriptor.path()).ok()?)).collect()
+    }
+
+    /// Opens what a path leads to in the process's own root and mounts, and tells the place as the host sees it. Follows no
+    /// link that the kernel makes up.
+    pub fn open_in_root(&self, tgid: u32, path: &[u8], flags: OFlags) -> Option<(OwnedFd, Vec<u8>)> {
+        let root = open(self.file(tgid, "root"), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        open_below(&root, path, flags)
+    }
+
+    /// The beginning of a regular file in the process's own root and mounts, and its place.
+    pub fn beginning_of(&self, tgid: u32, path: &[u8], most_bytes: u64) -> Option<(Vec<u8>, Vec<u8>)> {
+        // Whatever its owner put there: a pipe without a writer must not hold us up, nor a device be opened for real.
+        let (_, place) = self.open_in_root(tgid, path, OFlags::PATH).filter(|(file, _)| is_regular(file))?;
+        let (file, _) = self.open_in_root(tgid, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        if !is_regular(&file) {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        fs::File::from(file).take(most_bytes).read_to_end(&mut bytes).ok()?;
+        Some((bytes, place))
+    }
+}
+
+impl Identity {
+    /// The path of its controlling terminal, where it is one that people have: `/dev/pts/3`, `/dev/tty1`.
+    pub fn terminal_name(&self) -> Option<String> {
+        // As `new_encode_dev` of the kernel puts a device's numbers together.
+        let (major, minor) = (self.terminal >> 8 & 0xfff, self.terminal & 0xff | self.terminal >> 12 & 0xfff00);
+        match major {
+            136..=143 => Some(format!("/dev/pts/{}", (major - 136) * 256 + minor)),
+            4 if minor < 64 => Some(format!("/dev/tty{minor}")),
+            4 => Some(format!("/dev/ttyS{}", minor - 64)),
+            0 => None,
+            _ => Some(format!("{major}:{minor}")),
+        }
+    }
+}
+
+fn is_regular(file: &OwnedFd) -> bool {
+    fstat(file).is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::RegularFile)
+}
+
+/// Opens a path below a root, which no link leads out of, and tells the place that it is.
+pub fn open_below(root: &OwnedFd, path: &[u8], flags: OFlags) -> Option<(OwnedFd, Vec<u8>)> {
+    let path = Path::new(OsStr::from_bytes(path));
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let found = openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve).ok()?;
+    let place = fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).ok()?;
+    Some((found, place.into_os_string().into_vec()))
 }
 
 fn split(block: &[u8]) -> Vec<Vec<u8>> {
@@ -157,7 +288,15 @@ mod tests {
             ("stat", "7 (a) b) S 3 7 7 34816 7 0"),
             ("status", "Name:\ta) b\nPPid:\t3\nUid:\t1000\t0\t0\t0\n"),
         ]);
-        let expected = Identity { parent_tgid: 3, uid: 1000, euid: 0, on_terminal: true };
+        let expected = Identity {
+            parent_tgid: 3,
+            uid: 1000,
+            euid: 0,
+            on_terminal: true,
+            terminal: 34_816,
+            leader: 7,
+            start_ticks: 0,
+        };
         assert_eq!(proc.identity(7), Some(expected));
     }
 

@@ -7,14 +7,12 @@ use std::path::{Path, PathBuf};
 use agent_common::maps::TaskRow;
 use sha2::{Digest, Sha256};
 
+use super::principal::{lineage, principal, user_name};
 use super::procfs::ProcFs;
 use super::{Attributor, Opening, Recognition};
-use crate::config::recognise::{Facts, Lookups, recognise};
+use crate::config::recognise::{Facts, Lookups, recognise, script_argument};
 use crate::decode::{Exec, ProcessKey, Text};
 use crate::entry::{Attribution, Principal, Timestamp};
-
-/// The longest chain of parents that is followed to find where somebody came from.
-const MOST_ANCESTORS: u32 = 32;
 
 /// What only costs when a declaration asks for it.
 struct Asked<'a> {
@@ -49,6 +47,16 @@ impl Lookups for Asked<'_> {
 }
 
 impl Attributor {
+    /// The agent that a process is that runs already, if any.
+    pub fn recognise_running(&self, tgid: u32) -> Option<Recognition> {
+        self.recognise_exec(tgid, &self.exec_from_proc(tgid, 0, 0))
+    }
+
+    /// The script that a process that runs already names to its interpreter.
+    pub fn script_of_running(&self, tgid: u32) -> Option<Vec<u8>> {
+        script_of(&self.exec_from_proc(tgid, 0, 0), true)
+    }
+
     /// The agent that an exec makes a process, if any.
     pub(super) fn recognise_exec(&self, tgid: u32, exec: &Exec) -> Option<Recognition> {
         let script = exec.interpreted.then(|| absolute(&exec.directory.bytes, &exec.given.bytes));
@@ -117,8 +125,8 @@ impl Attributor {
             let root = ProcessKey { tgid: row.tgid, start_boot_ns: row.start_boot_ns };
             if let Some(recognition) = found {
                 let id = new_session();
-                let principal = self.principal(row.tgid, exec.uid, exec.login_uid, None);
-                self.open(Opening { id, from, root, recognition, principal, started: now });
+                let lineage = lineage(&self.proc, row.tgid, exec.uid, exec.login_uid, None);
+                self.open(Opening { id, from, root, recognition, lineage, started: now });
                 self.join_process(root, id, None);
                 inside.insert(row.tgid, id);
                 opened.push((id, root));
@@ -129,39 +137,22 @@ impl Attributor {
         opened
     }
 
-    /// On whose behalf a process runs.
-    pub(super) fn principal(&self, tgid: u32, uid: u32, login_uid: Option<u32>, via: Option<&str>) -> Principal {
-        let via = via.map(str::to_owned).or_else(|| self.via(tgid));
-        Principal { uid, user: user_name(uid), login_uid, via }
-    }
-
     /// Who asks the daemon for something, by the process that does, where it can be seen.
     pub fn asker(&self, tgid: Option<u32>, uid: u32) -> Principal {
         match tgid {
-            Some(tgid) => self.principal(tgid, uid, self.proc.login_uid(tgid), None),
-            None => Principal { uid, user: user_name(uid), login_uid: None, via: None },
+            Some(tgid) => principal(&self.proc, tgid, uid, self.proc.login_uid(tgid), None),
+            None => Principal { uid, user: user_name(uid), ..Principal::default() },
         }
     }
+}
 
-    /// How a process came to be started: over ssh, by a unit, at a terminal.
-    fn via(&self, tgid: u32) -> Option<String> {
-        let on_terminal = self.proc.identity(tgid).is_some_and(|identity| identity.on_terminal);
-        let mut ancestor = tgid;
-        for _ in 0..MOST_ANCESTORS {
-            if self.proc.name(ancestor).is_some_and(|name| name.starts_with("sshd")) {
-                return Some("ssh".to_owned());
-            }
-            match self.proc.identity(ancestor) {
-                Some(identity) if identity.parent_tgid > 1 => ancestor = identity.parent_tgid,
-                Some(_) | None => break,
-            }
-        }
-        let unit = self
-            .proc
-            .cgroup(tgid)
-            .and_then(|cgroup| cgroup.rsplit('/').find(|part| part.ends_with(".service")).map(str::to_owned));
-        unit.or_else(|| on_terminal.then(|| "terminal".to_owned()))
+/// The script that an exec runs by its `#!`, or, where it is known to run one, that it names to its interpreter.
+pub fn script_of(exec: &Exec, runs_one: bool) -> Option<Vec<u8>> {
+    if exec.interpreted {
+        return Some(absolute(&exec.directory.bytes, &exec.given.bytes));
     }
+    let named = runs_one.then(|| script_argument(&exec.arguments)).flatten()?;
+    Some(absolute(&exec.directory.bytes, named))
 }
 
 fn absolute(directory: &[u8], path: &[u8]) -> Vec<u8> {
@@ -169,15 +160,4 @@ fn absolute(directory: &[u8], path: &[u8]) -> Vec<u8> {
         return path.to_vec();
     }
     [directory, b"/", path.strip_prefix(b"./").unwrap_or(path)].concat()
-}
-
-/// A user's name, of `/etc/passwd`.
-fn user_name(uid: u32) -> Option<String> {
-    let users = std::fs::read_to_string("/etc/passwd").ok()?;
-    users.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        let number: u32 = fields.nth(1)?.parse().ok()?;
-        (number == uid).then(|| name.to_owned())
-    })
 }

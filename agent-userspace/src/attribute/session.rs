@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::principal::Lost;
 use crate::decode::ProcessKey;
 use crate::entry::{Attribution, Delegator, Gap, Principal, SessionId, Timestamp};
 use crate::trace_context::TraceContext;
@@ -24,6 +25,8 @@ pub struct Session {
     pub delegation: Vec<Delegator>,
     /// On whose behalf it runs.
     pub principal: Principal,
+    /// Where that was lost.
+    pub lost: Option<Lost>,
     /// When it began.
     pub started: Timestamp,
     /// Its processes that live.

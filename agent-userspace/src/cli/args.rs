@@ -95,6 +95,8 @@ pub enum Command {
     Tail(TailArgs),
     /// List the declared agents
     Agents(JsonArgs),
+    /// Look once for agents that run on this host, declared or not; needs no daemon
+    Discover(DiscoverArgs),
     /// List the sessions in the trail
     Sessions(SessionsArgs),
     /// Tell one session's story: what it ran, read, wrote, reached, delegated
@@ -125,6 +127,17 @@ pub struct JsonArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `bailiwick discover`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct DiscoverArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Print a declaration for this undeclared process, as `bailiwick discover` lists it
+    #[arg(long, conflicts_with = "json", value_name = "PROCESS")]
+    pub declaration: Option<u32>,
 }
 
 /// `bailiwick run`.

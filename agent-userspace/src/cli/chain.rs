@@ -87,8 +87,13 @@ mod tests {
         let delegation = (1..).zip(delegators);
         let delegation =
             delegation.map(|(id, agent)| Delegator { agent: (*agent).to_owned(), session: SessionId(id) }).collect();
-        let principal =
-            Principal { uid: 1, user: Some("alice".to_owned()), login_uid: None, via: Some("ssh".to_owned()) };
+        let principal = Principal {
+            uid: 1,
+            user: Some("alice".to_owned()),
+            login_uid: None,
+            via: Some("ssh".to_owned()),
+            ..Principal::default()
+        };
         LinkItem {
             session: SessionItem {
                 session: SessionId(id),

@@ -84,7 +84,7 @@ pub(super) fn agents(
     if args.json {
         output.json(&agents)?
     } else {
-        output.text(&listing::agents(&agents.items, palette))?
+        output.text(&listing::agents(&agents.items, Timestamp::now(), palette))?
     }
     Ok(GOOD)
 }

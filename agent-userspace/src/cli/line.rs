@@ -316,10 +316,13 @@ pub fn gap_text(gap: &Gap) -> String {
 pub fn principal_text(principal: &Principal) -> String {
     let user =
         principal.user.as_deref().map_or_else(|| format!("uid {}", principal.uid), |user| printable(user).into());
-    match &principal.via {
-        Some(via) => format!("{user} via {}", printable(via)),
-        None => user,
-    }
+    let asked = principal.asked_by.as_ref().map(|asker| match &asker.user {
+        Some(name) => format!(", asked by {}", printable(name)),
+        None => format!(", asked by uid {}", asker.uid),
+    });
+    let from = principal.ssh.as_deref().map(|peer| format!(" from {}", printable(peer)));
+    let via = principal.via.as_deref().map(|via| format!(" via {}", printable(via)));
+    [Some(user), via, from, asked].into_iter().flatten().collect()
 }
 
 /// How an action was attributed, in words.

@@ -5,6 +5,7 @@
 use super::line::{action, confidence_text, method_text, moment, principal_text};
 use super::text::{Palette, Tone, counted, grouped, printable, table};
 use crate::control::report::{AgentItem, Doctor, Explained, ExportWay, SessionItem, Status};
+use crate::discover::Discovered;
 use crate::entry::{Entry, Reason, ReasonKind, SessionId, Timestamp, Verdict};
 
 /// `bailiwick status`.
@@ -111,27 +112,41 @@ fn export(ways: &[ExportWay], palette: Palette) -> String {
 }
 
 /// `bailiwick agents`.
-pub(super) fn agents(agents: &[AgentItem], palette: Palette) -> String {
-    if agents.is_empty() {
-        return "no agent is declared: declarations stand in agents.d of the configuration's directory\n".to_owned();
+pub(super) fn agents(agents: &[AgentItem], now: Timestamp, palette: Palette) -> String {
+    let rows: Vec<Vec<String>> =
+        agents.iter().filter(|agent| agent.declared).map(|agent| agent_row(agent, now)).collect();
+    let heads =
+        ["AGENT", "OWNER", "LAST SEEN (UTC)", "SESSIONS", "LIVE SESSIONS", "REVIEW DUE (UTC)", "SCOPE", "PURPOSE"];
+    let mut text = match rows.is_empty() {
+        true => "no agent is declared: declarations stand in agents.d of the configuration's directory\n".to_owned(),
+        false => table(&heads, &rows, palette),
+    };
+    let found: Vec<&Discovered> = agents.iter().filter_map(|agent| agent.found.as_ref()).collect();
+    if !found.is_empty() {
+        text.push_str("\nFound on this host, and not declared:\n");
+        text.push_str(&super::discover::found(&found, palette));
     }
-    let rows: Vec<Vec<String>> = agents
-        .iter()
-        .map(|agent| {
-            vec![
-                printable(&agent.agent).into_owned(),
-                optional(agent.owner.as_deref()),
-                agent.last_seen.map_or_else(|| "never".to_owned(), moment),
-                match &agent.sessions[..] {
-                    [] => "-".to_owned(),
-                    ids => ids.iter().map(SessionId::to_string).collect::<Vec<_>>().join(" "),
-                },
-                if agent.unscoped { "UNSCOPED: nothing is judged".to_owned() } else { "declared".to_owned() },
-                optional(agent.purpose.as_deref()),
-            ]
-        })
-        .collect();
-    table(&["AGENT", "OWNER", "LAST SEEN (UTC)", "LIVE SESSIONS", "SCOPE", "PURPOSE"], &rows, palette)
+    text
+}
+
+fn agent_row(agent: &AgentItem, now: Timestamp) -> Vec<String> {
+    let due = agent.review_due.map(|due| match due <= now {
+        true => format!("OVERDUE since {}", moment(due)),
+        false => moment(due),
+    });
+    vec![
+        printable(&agent.agent).into_owned(),
+        optional(agent.owner.as_deref()),
+        agent.last_seen.map_or_else(|| "never".to_owned(), moment),
+        grouped(agent.sessions_total),
+        match &agent.sessions[..] {
+            [] => "-".to_owned(),
+            ids => ids.iter().map(SessionId::to_string).collect::<Vec<_>>().join(" "),
+        },
+        due.unwrap_or_else(|| "-".to_owned()),
+        if agent.unscoped { "UNSCOPED: nothing is judged" } else { "declared" }.to_owned(),
+        optional(agent.purpose.as_deref()),
+    ]
 }
 
 /// `bailiwick sessions`.
@@ -168,7 +183,7 @@ pub(super) fn sessions(sessions: &[SessionItem], palette: Palette) -> String {
     table(&heads, &rows, palette)
 }
 
-fn optional(text: Option<&str>) -> String {
+pub(super) fn optional(text: Option<&str>) -> String {
     text.map_or_else(|| "-".to_owned(), |text| printable(text).into_owned())
 }
 
@@ -341,15 +356,45 @@ mod tests {
     fn an_unscoped_agent_is_marked() {
         let agent = AgentItem {
             agent: "demo\u{7}".into(),
-            owner: None,
+            declared: true,
             purpose: Some("Shows".into()),
             last_seen: Some(time_of(0)),
             sessions: vec![SessionId(1)],
+            sessions_total: 1_234,
             unscoped: true,
+            ..AgentItem::default()
         };
-        let text = agents(&[agent], Palette::PLAIN);
-        let row = text.lines().nth(1).unwrap_or_default();
-        assert_eq!(row, "demo\\x07  -      2026-01-31 12:03:04  0000000000000001  UNSCOPED: nothing is judged  Shows");
+        let text = agents(&[agent], time_of(0), Palette::PLAIN);
+        let row: Vec<_> = text.lines().nth(1).unwrap_or_default().split("  ").filter(|cell| !cell.is_empty()).collect();
+        let last_seen = "2026-01-31 12:03:04";
+        let cells =
+            ["demo\\x07", "-", last_seen, "1,234", "0000000000000001", "-", "UNSCOPED: nothing is judged", "Shows"];
+        assert_eq!(row.iter().map(|cell| cell.trim()).collect::<Vec<_>>(), cells);
+    }
+
+    #[test]
+    fn a_review_is_due_from_the_last_one_on_or_from_the_first_session() {
+        const DAY: u64 = 86_400;
+        let at = |day: u64| Timestamp(day * DAY * 1_000_000_000);
+        let mut agent = AgentItem {
+            agent: "demo".into(),
+            declared: true,
+            review_every_seconds: Some(10 * DAY),
+            ..AgentItem::default()
+        };
+        assert!(agents(&[agent.clone()], at(100), Palette::PLAIN).contains("never"), "what never ran needs no review");
+        let session = |day| SessionItem {
+            started: Some(at(day)),
+            ..crate::control::sessions::Tally::of(SessionId(day)).finish(false)
+        };
+        agent.add_session(&session(7));
+        agent.add_session(&session(3));
+        assert_eq!((agent.review_due, agent.last_seen, agent.sessions_total), (Some(at(13)), Some(at(7)), 2));
+        assert!(agents(&[agent.clone()], at(13), Palette::PLAIN).contains("OVERDUE since 1970-01-14"));
+        agent.add_review(at(12));
+        agent.add_session(&session(20));
+        assert_eq!(agent.review_due, Some(at(22)));
+        assert!(!agents(&[agent], at(21), Palette::PLAIN).contains("OVERDUE"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod chain;
 pub mod check;
 mod commands;
 mod deed;
+mod discover;
 mod history;
 mod learn;
 pub mod line;
@@ -164,6 +165,7 @@ fn execute(cli: &Cli, output: &mut Output<'_>, palette: Palette) -> Result<u8, C
         Command::Sessions(args) => commands::sessions(&client, args, output, palette),
         Command::Show(args) => commands::show(&client, args, output, palette),
         Command::Chain(args) => commands::chain(&client, args, output, palette),
+        Command::Discover(args) => discover::discover(&cli.paths, args, output, palette),
         Command::Explain(args) => commands::explain(&client, args, output, palette),
         Command::Sync(args) => commands::sync(&client, *args, output),
         Command::Doctor(args) => commands::doctor(&client, *args, output, palette),

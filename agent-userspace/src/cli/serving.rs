@@ -21,12 +21,11 @@ use super::live::{Hints, banner, start_agent, watch};
 use super::output::Output;
 use super::text::{Palette, printable};
 use super::{CliError, GOOD};
-use crate::attribute::agent_like::agent_like;
-use crate::attribute::procfs::ProcFs;
 use crate::control::Core;
 use crate::control::client::Client;
 use crate::control::protocol::Since;
-use crate::daemon::{self, DaemonError};
+use crate::daemon::{self, ConfigSource, DaemonError};
+use crate::discover::look;
 use crate::entry::Timestamp;
 
 /// How long what an agent did last may take to be in the trail.
@@ -56,10 +55,9 @@ pub(super) fn live(
     let since = Since::At(Timestamp::now());
     let running = daemon::start(paths)?;
     let core = running.core();
-    let proc = ProcFs::at(Path::new("/proc"));
     let demo = if args.agent.is_none() { Some(demo_command(paths)?) } else { None };
     let hints = Hints { demo, reach: reach(paths) };
-    output.text(&banner(&core.doctor(), &agent_like(&proc, std::process::id()), &hints))?;
+    output.text(&banner(&core.doctor(), &undeclared(paths)?, &hints))?;
     output.flush()?;
     let code = Arc::new(AtomicU64::new(u64::from(GOOD)));
     let last = Arc::new(AtomicU64::new(u64::MAX));
@@ -90,6 +88,13 @@ pub(super) fn live(
     // Whoever does not read it any more misses nothing: the command's exit code matters more.
     let _ = output.text(&format!("The trail stays in {state}: start again to explain or show what is in it.\n"));
     Ok(u8::try_from(code.load(Ordering::Relaxed)).unwrap_or(1))
+}
+
+/// The agents that run and that nothing declares, each as `name (process): command`.
+fn undeclared(paths: &Paths) -> Result<Vec<String>, CliError> {
+    let config = Arc::new(ConfigSource::at(&paths.config_dir).load()?);
+    let items = look(&config, false).items.into_iter().filter(|item| item.declared_as.is_none());
+    Ok(items.map(|item| format!("{} ({}): {}", item.name, item.process.tgid, item.command.join(" "))).collect())
 }
 
 /// Waits for the command in a thread of its own, and tells up to which entry its story goes.

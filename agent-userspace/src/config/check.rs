@@ -1,7 +1,7 @@
 //! `bailiwick check`: whether files are right, what is worth knowing of them, and which grant decides about a path or an
 //! address. Needs no privileges and no daemon.
 //!
-//! Input: files (declarations, grant sets, daemon settings, told apart by their sections) or configuration directories,
+//! Input: files (declarations, grant sets, catalogues, daemon settings, told apart by their sections) or configuration directories,
 //! and what to explain. Output: a [`CheckOutcome`]: text, and whether all is well. A declaration in a directory named
 //! `agents.d` is checked with the `grants.d` and `bailiwick.toml` beside it; its delegates may be declared elsewhere.
 
@@ -56,6 +56,7 @@ pub fn check_on(files: &[PathBuf], explain: Option<&str>, host: &dyn Host) -> Ch
 enum Kind {
     Declaration,
     GrantSet,
+    Catalogue,
     Settings,
 }
 
@@ -65,7 +66,10 @@ fn gather(files: &[PathBuf]) -> Result<(Sources, BTreeSet<String>), ConfigErrors
     if let [directory] = files
         && directory.is_dir()
     {
-        if !["agents.d", "grants.d", "bailiwick.toml"].into_iter().any(|name| is_there(&directory.join(name))) {
+        if !["agents.d", "grants.d", "catalogue.d", "bailiwick.toml"]
+            .into_iter()
+            .any(|name| is_there(&directory.join(name)))
+        {
             let problem = Problem::of_file(&directory.display().to_string(), Fault::NotAConfiguration);
             return Err(ConfigErrors(vec![problem]));
         }
@@ -83,6 +87,7 @@ fn gather(files: &[PathBuf]) -> Result<(Sources, BTreeSet<String>), ConfigErrors
         match kind_of(&source, &mut problems) {
             Some(Kind::Declaration) => sources.declarations.push(source),
             Some(Kind::GrantSet) => sources.grant_sets.push(source),
+            Some(Kind::Catalogue) => sources.catalogues.push(source),
             Some(Kind::Settings) => sources.settings = Some(source),
             None => {}
         }
@@ -118,7 +123,11 @@ fn kind_of(source: &SourceFile, problems: &mut Vec<Problem>) -> Option<Kind> {
             Some(Kind::Declaration)
         } else if has(&["set", "files", "exec", "network"]) || directory == "grants.d" {
             Some(Kind::GrantSet)
-        } else if has(&["sensor", "trail", "export", "redact"]) || source.name().ends_with("bailiwick.toml") {
+        } else if has(&["runtime", "interpreter", "model_server"]) || directory == "catalogue.d" {
+            Some(Kind::Catalogue)
+        } else if has(&["sensor", "trail", "export", "redact", "discovery"])
+            || source.name().ends_with("bailiwick.toml")
+        {
             Some(Kind::Settings)
         } else {
             None

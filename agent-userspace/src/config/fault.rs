@@ -41,7 +41,7 @@ pub enum Fault {
     Directory,
     /// A directory that is no configuration's.
     #[error(
-        "is a directory without agents.d, grants.d and bailiwick.toml; name a declaration's file, or the directory of a \
+        "is a directory without agents.d, grants.d, catalogue.d and bailiwick.toml; name a declaration's file, or the directory of a \
          configuration"
     )]
     NotAConfiguration,
@@ -154,6 +154,41 @@ pub enum Fault {
         name: String,
         /// The sets that ship.
         shipped: String,
+    },
+    /// An entry of the catalogue that is there already.
+    #[error(
+        "the {heading} `{name}` stands at {first} already; give this one another name, or add `replace = true` to take the \
+         place of one that ships"
+    )]
+    TwiceInCatalogue {
+        /// Its kind.
+        heading: &'static str,
+        /// The name.
+        name: String,
+        /// The other place.
+        first: Origin,
+    },
+    /// `replace = true` in the catalogue where nothing is replaced.
+    #[error(
+        "no {heading} `{name}` ships with Bailiwick, so nothing is replaced; remove `replace`, or use the name of one of {shipped}"
+    )]
+    NothingInCatalogue {
+        /// Its kind.
+        heading: &'static str,
+        /// The name.
+        name: String,
+        /// The entries that ship.
+        shipped: String,
+    },
+    /// An entry of the catalogue that no process can be.
+    #[error("the {heading} `{name}` names nothing that a process could be found by; add one of {keys}")]
+    NamesNothing {
+        /// Its kind.
+        heading: &'static str,
+        /// The name.
+        name: String,
+        /// What does.
+        keys: &'static str,
     },
     /// An include that names no set.
     #[error("there is no grant set `{name}`; {}", did_you_mean(.near.as_deref(), .known))]
@@ -321,8 +356,9 @@ pub enum Fault {
     },
     /// A file that is none of ours.
     #[error(
-        "is neither a declaration (it has no [agent]), nor a grant set ([set]), nor daemon settings ([sensor], [trail], \
-             [export], [redact]); begin a declaration with [agent] and `name = \"...\"`"
+        "is neither a declaration (it has no [agent]), nor a grant set ([set]), nor a catalogue ([[runtime]], \
+             [[interpreter]], [[model_server]]), nor daemon settings ([sensor], [trail], \
+             [export], [redact], [discovery]); begin a declaration with [agent] and `name = \"...\"`"
     )]
     NoKind,
 }

@@ -1,16 +1,17 @@
-//! The configuration: daemon settings, declarations of agents, grant sets.
+//! The configuration: daemon settings, declarations of agents, grant sets, the catalogue of agent runtimes.
 //!
-//! Input: a directory with `bailiwick.toml`, `agents.d/*.toml` and `grants.d/*.toml`, or nothing, for what ships with the
-//! daemon. Output: a [`Config`], with every scope compiled, or [`ConfigErrors`]: everything that is wrong, each with file,
+//! Input: a directory with `bailiwick.toml`, `agents.d/*.toml`, `grants.d/*.toml` and `catalogue.d/*.toml`, or nothing, for
+//! what ships with the daemon. Output: a [`Config`], with every scope compiled, or [`ConfigErrors`]: everything that is wrong, each with file,
 //! line, column and what would be right. Files are read once; nothing is half loaded. Refuses to guess: a key that it does
 //! not know, a name that it cannot find and a response that it cannot give are errors.
 //!
-//! - [`declaration`], [`grant_set`], [`settings`]: the three kinds of files
+//! - [`declaration`], [`grant_set`], [`catalogue`], [`settings`]: the four kinds of files
 //! - [`delegation`]: who may start whom
 //! - [`resource`]: names for what matters
 //! - [`selectors`], [`recognise`], [`kernel_selectors`]: whose process is it, and what of that the kernel can decide
 //! - [`check`]: the same without loading it, for `bailiwick check`
 
+pub mod catalogue;
 pub mod check;
 pub mod declaration;
 pub mod delegation;
@@ -53,6 +54,7 @@ use crate::resource::ResourceTable;
 use crate::scope::effective::Effective;
 use crate::scope::grant::Origin;
 use crate::scope::{CompileError, Scope};
+use catalogue::Catalogue;
 use declaration::{DeclaredScope, ParsedDeclaration};
 use fault::nearest;
 use grant_set::GrantSet;
@@ -77,6 +79,8 @@ pub struct Config {
     pub resources: Arc<ResourceTable>,
     /// The grant sets there are, shipped ones first.
     pub grant_sets: Vec<GrantSet>,
+    /// What discovery goes by.
+    pub catalogue: Catalogue,
     /// What is no fault, but worth knowing: symlinks, paths that do not exist, agents without an owner.
     pub notes: Vec<Note>,
     /// SHA-256, in hexadecimal, over the names and bytes of all that was loaded.
@@ -99,6 +103,7 @@ pub struct DeclaredIn {
 pub(super) struct Sources {
     pub(super) settings: Option<SourceFile>,
     pub(super) grant_sets: Vec<SourceFile>,
+    pub(super) catalogues: Vec<SourceFile>,
     pub(super) declarations: Vec<SourceFile>,
     /// Whether other declarations than these may exist, so that a delegate that none of them declares is no fault.
     pub(super) partial: bool,
@@ -153,9 +158,10 @@ impl Sources {
             let files = keep(source::files_of(&directory.join(name)), &mut problems).unwrap_or_default();
             files.iter().filter_map(|file| keep(SourceFile::read(file), &mut problems)).collect()
         };
-        let (grant_sets, declarations) = (read_all("grants.d"), read_all("agents.d"));
+        let (grant_sets, catalogues) = (read_all("grants.d"), read_all("catalogue.d"));
+        let declarations = read_all("agents.d");
         if problems.is_empty() {
-            Ok(Self { settings, grant_sets, declarations, partial: false })
+            Ok(Self { settings, grant_sets, catalogues, declarations, partial: false })
         } else {
             Err(ConfigErrors(problems))
         }
@@ -180,6 +186,15 @@ impl Sources {
                 grant_set::add(&mut grant_sets, set, &mut reading);
             }
         }
+        let mut catalogue = Catalogue::default();
+        for source in std::iter::once(&catalogue::shipped_source()).chain(&self.catalogues) {
+            add_to_hash(&mut hash, source);
+            read_with(source, &mut reading, |top, reading| {
+                catalogue.add_file(top, reading);
+                Some(())
+            });
+        }
+        catalogue.settle();
         let (mut parsed, mut declared_in) = (Vec::new(), HashMap::new());
         for source in &self.declarations {
             add_to_hash(&mut hash, source);
@@ -201,7 +216,7 @@ impl Sources {
             return Err(ConfigErrors(reading.problems));
         }
         let hash = hexadecimal(hash.finalize().as_slice());
-        Ok(Config { settings, declarations, resources, grant_sets, notes: reading.notes, hash, declared_in })
+        Ok(Config { settings, declarations, resources, grant_sets, catalogue, notes: reading.notes, hash, declared_in })
     }
 }
 

@@ -222,7 +222,7 @@ const OPTIONS_WITH_VALUE: [(&str, &[&str]); 7] = [
 const NO_SCRIPT_AFTER: [&str; 6] = ["-c", "-e", "-m", "-p", "--eval", "--print"];
 
 /// The script that a command line names to an interpreter: its first argument that is no option.
-fn script_argument(argv: &[Vec<u8>]) -> Option<&[u8]> {
+pub(crate) fn script_argument(argv: &[Vec<u8>]) -> Option<&[u8]> {
     let (program, arguments) = argv.split_first()?;
     let name = program.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     let known = OPTIONS_WITH_VALUE.iter().find(|(interpreter, _)| is_version_of(name, interpreter.as_bytes()));

@@ -12,7 +12,7 @@ use super::host::Host;
 use super::reader::{Located, Section};
 use crate::scope::grant::{NetworkRule, Origin, PathRule, Rules};
 use crate::scope::network::NetworkPattern;
-use crate::scope::pattern::PathPattern;
+use crate::scope::pattern::{PathPattern, literally};
 
 /// Something about a configuration that is no fault, but that its author should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,16 +172,4 @@ pub(super) fn canonicalize_existing(path: &Path, host: &dyn Host) -> Option<Path
         // Joining an empty rest would add a slash.
         Some(if rest.as_os_str().is_empty() { resolved } else { resolved.join(rest) })
     })
-}
-
-/// A path as a pattern that matches it alone.
-fn literally(path: &str) -> String {
-    let mut pattern = String::with_capacity(path.len());
-    for character in path.chars() {
-        match character {
-            '*' | '?' | '[' => pattern.extend(['[', character, ']']),
-            plain => pattern.push(plain),
-        }
-    }
-    pattern
 }

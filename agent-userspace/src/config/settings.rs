@@ -87,6 +87,15 @@ pub struct TrailSettings {
     pub retention: Retention,
 }
 
+/// `[discovery]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiscoverySettings {
+    /// Whether the daemon looks for agents that nothing declares.
+    pub enabled: bool,
+    /// How often.
+    pub interval: Duration,
+}
+
 /// The daemon's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -100,6 +109,8 @@ pub struct Settings {
     pub redact: RedactSettings,
     /// `[metrics]`.
     pub metrics: MetricsSettings,
+    /// `[discovery]`.
+    pub discovery: DiscoverySettings,
 }
 
 impl Default for Settings {
@@ -123,6 +134,7 @@ impl Default for Settings {
             export: ExportSettings::default(),
             redact: RedactSettings::default(),
             metrics: MetricsSettings::default(),
+            discovery: DiscoverySettings { enabled: true, interval: Duration::from_secs(60) },
         }
     }
 }
@@ -171,6 +183,9 @@ impl Settings {
         }
         if let Some(section) = top.section("metrics", "[metrics]", &mut reading.problems) {
             settings.metrics.read(section, reading);
+        }
+        if let Some(section) = top.section("discovery", "[discovery]", &mut reading.problems) {
+            settings.discovery.read(section, &mut reading.problems);
         }
         top.finish(&mut reading.problems);
         settings
@@ -238,6 +253,18 @@ impl TrailSettings {
         }
         if let Some(delete) = section.boolean("delete_unacknowledged", problems) {
             self.retention.unacknowledged = delete.value;
+        }
+        section.finish(problems);
+    }
+}
+
+impl DiscoverySettings {
+    fn read(&mut self, mut section: Section<'_>, problems: &mut Vec<Problem>) {
+        if let Some(enabled) = section.boolean("enabled", problems) {
+            self.enabled = enabled.value;
+        }
+        if let Some(seconds) = within(&mut section, "interval_seconds", 1, 86_400, problems) {
+            self.interval = Duration::from_secs(seconds);
         }
         section.finish(problems);
     }

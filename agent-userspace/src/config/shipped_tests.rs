@@ -190,10 +190,11 @@ fn every_example_in_the_reference_is_right() {
     let reference = include_str!("../../../docs/declarations.md");
     let mut blocks = reference.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
     let mut next = || blocks.next().unwrap();
-    let (declaration, resources, set) = (next(), next(), next());
+    let (declaration, resources, set, catalogue) = (next(), next(), next(), next());
     assert_eq!(blocks.next(), None, "a further example wants a check");
     let declaration = format!("{declaration}{resources}");
-    let config = load(&[("x.toml", &declaration), ("grants.d/x.toml", set)], &FakeHost::default());
+    let texts = [("x.toml", &*declaration), ("grants.d/x.toml", set), ("catalogue.d/x.toml", catalogue)];
+    let config = load(&texts, &FakeHost::default());
     let config = config.unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(verdict(&config.declarations[0], "/srv/shop/a", Access::ReadWrite), Verdict::InScope);
 }

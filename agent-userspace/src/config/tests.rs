@@ -68,6 +68,8 @@ pub(super) fn load(texts: &[(&str, &str)], host: &FakeHost) -> Result<Config, Co
         let source = SourceFile::of_text(name, text);
         if name.starts_with("grants.d/") {
             sources.grant_sets.push(source);
+        } else if name.starts_with("catalogue.d/") {
+            sources.catalogues.push(source);
         } else if *name == "bailiwick.toml" {
             sources.settings = Some(source);
         } else {

@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::discover::Discovered;
 use crate::entry::{Delegator, Entry, Gap, Principal, SessionId, Timestamp};
+use crate::integrity::KnownFile;
 
 /// A listing: `{"items": [...]}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,11 +145,13 @@ pub struct Observation {
     pub blind_spots: Vec<String>,
 }
 
-/// A declared agent: one item of `bailiwick agents`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// An agent, declared or found: one item of `bailiwick agents`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentItem {
-    /// Its name.
+    /// Its name; of one that is not declared, what it was found to be.
     pub agent: String,
+    /// Whether it is declared.
+    pub declared: bool,
     /// Who answers for it.
     pub owner: Option<String>,
     /// What it is for.
@@ -156,8 +160,48 @@ pub struct AgentItem {
     pub last_seen: Option<Timestamp>,
     /// Its sessions that live.
     pub sessions: Vec<SessionId>,
+    /// How many sessions of it stand in the trail.
+    pub sessions_total: u64,
     /// It has no scope, so nothing it does is judged.
     pub unscoped: bool,
+    /// How often it must be reviewed.
+    pub review_every_seconds: Option<u64>,
+    /// When it last was.
+    pub reviewed: Option<Timestamp>,
+    /// When it must be next: counted from its last review, else from its first session.
+    pub review_due: Option<Timestamp>,
+    /// What its sessions began with, by hash.
+    pub files: Vec<KnownFile>,
+    /// Of one that is not declared: what was found.
+    pub found: Option<Discovered>,
+}
+
+impl AgentItem {
+    /// One that discovery found.
+    pub fn undeclared(found: Discovered) -> Self {
+        Self { agent: found.name.clone(), unscoped: true, found: Some(found), ..Self::default() }
+    }
+
+    /// Adds a session of it.
+    pub fn add_session(&mut self, session: &SessionItem) {
+        self.sessions_total += 1;
+        self.last_seen = self.last_seen.max(session.ended).max(session.started);
+        if self.reviewed.is_none() {
+            let due = session.started.and_then(|started| self.due_after(started));
+            self.review_due = self.review_due.into_iter().chain(due).min();
+        }
+    }
+
+    /// Takes note of a review, which counts where it is the last.
+    pub fn add_review(&mut self, at: Timestamp) {
+        self.reviewed = self.reviewed.max(Some(at));
+        self.review_due = self.reviewed.and_then(|reviewed| self.due_after(reviewed));
+    }
+
+    fn due_after(&self, time: Timestamp) -> Option<Timestamp> {
+        let every = self.review_every_seconds?;
+        Some(Timestamp(time.0.saturating_add(every.saturating_mul(1_000_000_000))))
+    }
 }
 
 /// A session: one item of `bailiwick sessions`.

@@ -4,7 +4,7 @@
 //! limits, requests that are none. No client can hold up another, or the daemon: what blocks runs on threads for that,
 //! entries go out in batches, and a reader that does not read is let go.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +25,10 @@ use super::sessions::Sessions;
 use super::show::{Candidates, Story};
 use super::socket::ControlSocket;
 use super::writer::{Ended, Wire};
-use crate::entry::{Entry, SessionId};
+use crate::entry::{Entry, SessionId, Timestamp};
 
+/// What records that somebody reviewed an agent's scope.
+const REVIEW: &str = "decision.review";
 /// The longest that `sync` waits, whatever the client asks for.
 const MAX_SYNC_WAIT: Duration = Duration::from_secs(600);
 
@@ -141,7 +143,7 @@ impl Connection {
             }
             Request::Status {} => self.report(wire, |core| Ok(Response::Status(core.status()))).await,
             Request::Doctor {} => self.report(wire, |core| Ok(Response::Doctor(core.doctor()))).await,
-            Request::Agents {} => self.report(wire, |core| Ok(Response::Agents(Items { items: core.agents() }))).await,
+            Request::Agents {} => self.agents(wire).await,
             Request::Reload {} => self.report(wire, move |core| Ok(Response::Reloaded(core.reload(Some(peer))?))).await,
             Request::Explain { uid } => self.report(wire, move |core| explain(core, &uid)).await,
             Request::Tail { filter, since, follow } => {
@@ -181,6 +183,46 @@ impl Connection {
             Ok(Response::Accepted(core.run(&agent, child, peer)?))
         })
         .await
+    }
+
+    /// The agents, with what the trail says of each: its sessions, its last review.
+    async fn agents(&self, wire: &mut Wire) -> Result<(), Ended> {
+        let all = Question::Sessions { filter: Filter::default() };
+        let sessions = self
+            .pass(wire, all, Sessions::matching(Filter::default()), |sessions, found| {
+                sessions.add(found);
+                None
+            })
+            .await?;
+        let filter = Filter { events: vec![REVIEW.to_owned()], ..Filter::default() };
+        let reviews = Question::Entries { from: From::Start, filter };
+        let reviews = self
+            .pass(wire, reviews, HashMap::new(), |reviews: &mut HashMap<String, Timestamp>, found| {
+                if let Found::Entry(entry) = found
+                    && entry.draft.event == REVIEW
+                    && let Some(agent) = entry.draft.agent
+                {
+                    reviews.insert(agent, entry.draft.time);
+                }
+                None
+            })
+            .await?;
+        let core = Arc::clone(&self.core);
+        let mut items: Vec<AgentItem> = on_its_own_thread(move || core.agents()).await?;
+        let live: HashSet<SessionId> = items.iter().flat_map(|item| item.sessions.iter().copied()).collect();
+        for session in sessions.finish(&live) {
+            let of = |item: &&mut AgentItem| item.declared && Some(&item.agent) == session.agent.as_ref();
+            if let Some(item) = items.iter_mut().find(of) {
+                item.add_session(&session);
+            }
+        }
+        for item in items.iter_mut().filter(|item| item.declared) {
+            if let Some(&at) = reviews.get(&item.agent) {
+                item.add_review(at);
+            }
+        }
+        wire.queue(&Response::Agents(Items { items }))?;
+        wire.flush().await
     }
 
     async fn sessions(&self, filter: Filter, wire: &mut Wire) -> Result<(), Ended> {

@@ -150,7 +150,7 @@ impl Tally {
     }
 
     /// What it came to. A session without an end lives only if the daemon says so: its end may not have been seen.
-    pub(super) fn finish(mut self, is_live: bool) -> SessionItem {
+    pub(crate) fn finish(mut self, is_live: bool) -> SessionItem {
         self.item.alive = is_live && self.item.ended.is_none();
         self.item
     }

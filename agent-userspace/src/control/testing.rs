@@ -52,8 +52,13 @@ impl Builder {
         self.0.draft.agent = Some(agent.to_owned());
         self.0.draft.session = Some(SessionId(session));
         self.0.draft.attribution = Some(Attribution { method: Method::Run, confidence: Confidence::Certain });
-        self.0.draft.principal =
-            Some(Principal { uid: 1000, user: Some("alice".into()), login_uid: Some(1000), via: Some("run".into()) });
+        self.0.draft.principal = Some(Principal {
+            uid: 1000,
+            user: Some("alice".into()),
+            login_uid: Some(1000),
+            via: Some("run".into()),
+            ..Principal::default()
+        });
         self.0.draft.count = 1;
         self
     }
@@ -190,11 +195,10 @@ impl Core for FakeCore {
     fn agents(&self) -> Vec<AgentItem> {
         vec![AgentItem {
             agent: "demo".into(),
+            declared: true,
             owner: Some("platform-team@example.com".into()),
-            purpose: None,
-            last_seen: None,
             sessions: self.live.lock().unwrap().iter().copied().collect(),
-            unscoped: false,
+            ..AgentItem::default()
         }]
     }
 

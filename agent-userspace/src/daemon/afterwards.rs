@@ -4,12 +4,12 @@
 //! the host sees it, or `None` where nothing leads there any more. What is found was found afterwards: entries say so.
 //! Follows no link that the kernel makes up (`/proc/PID/fd/N`), which would be the daemon's own.
 
-use std::ffi::OsStr;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+use rustix::fs::{Mode, OFlags, open};
+
+use crate::attribute::procfs::open_below;
 
 /// What the last name of a path means to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,17 +55,14 @@ pub(super) fn lookup(tgid: u32, path: &[u8], relative: bool, last: LastName) -> 
 
 /// Where a path below a root leads to, as the host sees it.
 fn place(root: &OwnedFd, path: &[u8]) -> Option<Vec<u8>> {
-    let path = Path::new(OsStr::from_bytes(path));
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let found = openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS).ok()?;
-    let link = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).ok()?;
-    Some(link.into_os_string().into_vec())
+    open_below(root, path, OFlags::PATH).map(|(_, place)| place)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
+    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::symlink;
 
     use super::*;

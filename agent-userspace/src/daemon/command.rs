@@ -7,9 +7,12 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::discovering::Members;
 use crate::config::Config;
 use crate::control::{Peer, RunRefused};
-use crate::entry::SessionId;
+use crate::discover::Discovered;
+use crate::entry::{Draft, SessionId};
+use crate::integrity::Change;
 
 /// What can be asked.
 pub(super) enum Command {
@@ -21,6 +24,12 @@ pub(super) enum Command {
     Reload { config: Arc<Config>, peer: Option<Peer>, reply: SyncSender<Result<(), String>> },
     /// Remove what the trail need not keep, of what every target has acknowledged: up to this seq.
     Prune { acknowledged: u64 },
+    /// Say who is in whose session.
+    Members { reply: SyncSender<Members> },
+    /// Record that an agent runs that nothing declares.
+    Undeclared { item: Box<Discovered> },
+    /// Record that an agent began with something else than before.
+    Changed { session: u64, change: Box<Change>, whose: Box<Draft>, cause: String },
     /// End.
     Stop,
 }

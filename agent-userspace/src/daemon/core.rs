@@ -171,9 +171,14 @@ impl Core for Daemon {
             last_seen: view.last_seen.get(declaration.name()).copied(),
             sessions: view.live.get(declaration.name()).cloned().unwrap_or_default(),
             unscoped: declaration.scope.is_none(),
+            files: view.files.of(declaration.name()).cloned().collect(),
+            review_every_seconds: declaration.about.review_every.map(|every| every.as_secs()),
+            declared: true,
+            ..AgentItem::default()
         };
         let mut items: Vec<AgentItem> = view.config.declarations.iter().map(item).collect();
         items.sort_by(|a, b| a.agent.cmp(&b.agent));
+        items.extend(view.found.items.iter().cloned().map(AgentItem::undeclared));
         items
     }
 

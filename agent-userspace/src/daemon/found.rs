@@ -4,7 +4,8 @@ use super::clock::boot_ns;
 use super::pipeline::Pipeline;
 use crate::config::delegation::{Broken, broken_link};
 use crate::entry::{Delegator, Draft};
-use crate::finding::{DELEGATION, Found};
+use crate::finding::{DELEGATION, Found, LINEAGE_LOST};
+use crate::scope;
 
 impl Pipeline {
     /// Records a finding about whoever `whose` says. Repeats are counted with the session `by`, whose doing it is (0: no
@@ -24,6 +25,19 @@ impl Pipeline {
     pub(super) fn close_findings(&mut self, session: Option<u64>) {
         let counted = self.ledger.close(session);
         self.push_found(counted);
+    }
+
+    /// Finds that it is not known on whose behalf a session runs, beyond some process. `start` is its first entry.
+    pub(super) fn look_at_lineage(&mut self, session: u64, start: Draft, seq: u64) {
+        let Some(lost) = self.attributor.session(session).and_then(|session| session.lost.clone()) else { return };
+        let program = scope::recorded::readable(lost.program.as_bytes()).0;
+        let text = format!("on whose behalf this runs was lost at process {} ({program}): {}", lost.tgid, lost.why);
+        let found = Found::new(&LINEAGE_LOST, format!("{} {program}", lost.tgid), text)
+            .with("bailiwick.lineage.tgid", lost.tgid)
+            .with("bailiwick.lineage.program", program)
+            .with("bailiwick.lineage.why", lost.why)
+            .because_of([self.uid(seq)]);
+        self.find(session, &found, start);
     }
 
     fn push_found(&mut self, drafts: impl IntoIterator<Item = Draft>) {

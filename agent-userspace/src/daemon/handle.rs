@@ -271,7 +271,12 @@ impl Pipeline {
         };
         self.judge(session, &mut compose, &action, None);
         self.judge_identity(session, &mut compose, FileSeen { device: exec.device, inode: exec.inode, flags: 0 });
-        self.push(session, compose.draft);
+        let begins = number == 1 && self.attributor.session(session).is_some_and(|one| one.root == head.process);
+        let whose = begins.then(|| compose.draft.clone());
+        let seq = self.push(session, compose.draft);
+        if let Some(whose) = whose {
+            self.look_at_files_of(session, &whose, seq, Some(exec));
+        }
     }
 
     fn record_exec_failed(&mut self, session: u64, head: &Head, exec: &ExecFailed, time: Timestamp) {

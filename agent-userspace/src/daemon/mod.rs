@@ -2,6 +2,7 @@
 //!
 //! - One thread, the pipeline: sensor → attribute → judge → trail.
 //! - The trail is made durable by a thread of its own, so that the pipeline never waits for the disk's acknowledgement.
+//! - Others, of low priority, look for agents that nothing declares, and hash what agents begin with.
 //! - A tokio runtime: the control socket, and the exporters, which read the trail.
 //!
 //! Nothing is attached before everything that can be wrong has been looked at; whatever is attached goes with the process.
@@ -15,6 +16,7 @@ mod clock;
 mod command;
 mod core;
 mod counted;
+mod discovering;
 mod drafts;
 mod exporting;
 mod figures;
@@ -24,6 +26,7 @@ mod found;
 mod gatekeeper;
 mod handle;
 mod health;
+mod integrity;
 mod judged;
 mod late;
 mod obey;
@@ -54,6 +57,7 @@ use tracing::{error, info, warn};
 
 use self::command::{Asker, Command, pair};
 use self::core::{Daemon, Reloads};
+use self::discovering::Discovery;
 use self::exporting::{Export, export_settings};
 use self::figures::Published;
 use self::gatekeeper::Gatekeeper;
@@ -173,6 +177,8 @@ pub struct Running {
     pipeline: JoinHandle<()>,
     syncer: JoinHandle<()>,
     indexer: JoinHandle<()>,
+    discovery: JoinHandle<()>,
+    integrity: JoinHandle<()>,
     ended: Arc<AtomicBool>,
     export: Arc<Export>,
     server: tokio::task::JoinHandle<()>,
@@ -222,6 +228,7 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
     let view = SharedView::new(Arc::clone(&config));
     let (beat, published) = (Beat::now(), Published::default());
     let health = DaemonHealth::observed(&metrics, published.clone(), view.clone(), beat.clone());
+    let (hasher, integrity) = integrity::pair(&paths.state_dir, asker.clone(), view.clone());
     let mut pipeline = Pipeline::new(Parts {
         sensor,
         attributor: Attributor::new(Arc::clone(&config), ProcFs::at(Path::new("/proc"))),
@@ -236,7 +243,9 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
         published,
         state_dir: paths.state_dir.clone(),
         latency,
+        hasher,
     });
+    let integrity = spawn("integrity", move || integrity.run())?;
     pipeline.begin(before)?;
     let export = Arc::new(match &export_settings {
         Some(settings) => {
@@ -253,7 +262,7 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
     }
     let core = Arc::new(Daemon {
         asker: asker.clone(),
-        view,
+        view: view.clone(),
         state_dir: paths.state_dir.clone(),
         config: source,
         written: written.clone(),
@@ -280,7 +289,11 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
         let (indexer, ended) = (Indexer::of(&paths.state_dir, written), Arc::clone(&ended));
         move || indexer.run(&ended)
     })?;
-    Ok(Running { runtime, asker, pipeline, syncer, indexer, ended, export, server, core, beat })
+    let discovery = spawn("discovery", {
+        let (discovery, ended) = (Discovery::new(asker.clone(), view), Arc::clone(&ended));
+        move || discovery.run(&ended)
+    })?;
+    Ok(Running { runtime, asker, pipeline, syncer, indexer, discovery, integrity, ended, export, server, core, beat })
 }
 
 impl Running {
@@ -356,6 +369,14 @@ impl Running {
         self.indexer.thread().unpark();
         if self.indexer.join().is_err() {
             error!("the thread that indexes the trail has panicked");
+        }
+        self.discovery.thread().unpark();
+        if self.discovery.join().is_err() {
+            error!("the thread that discovers agents has panicked");
+        }
+        // It ends with the pipeline, whose end of the queue is gone.
+        if self.integrity.join().is_err() {
+            error!("the thread that hashes agents has panicked");
         }
         drop(self.core);
         // A client that still asks keeps it: then the exporters end with the runtime.

@@ -47,6 +47,11 @@ impl Pipeline {
                 self.write();
                 let _ = reply.send(answer);
             }
+            Command::Members { reply } => {
+                let _ = reply.send(self.members());
+            }
+            Command::Undeclared { item } => self.find_undeclared(&item),
+            Command::Changed { session, change, whose, cause } => self.find_changed(session, &change, *whose, cause),
             Command::Prune { acknowledged } => self.prune(acknowledged),
             Command::Stop => {}
         }

@@ -19,6 +19,7 @@ use super::figures::{Figures, LOST_UNDECODABLE, Published};
 use super::folding::Folding;
 use super::gatekeeper::Gatekeeper;
 use super::health::Beat;
+use super::integrity::Hasher;
 use super::places::{DeniedFiles, HostMounts};
 use super::state::SharedView;
 use super::trail_metrics::Latency;
@@ -93,6 +94,7 @@ pub(super) struct Pipeline {
     pub(super) vouched: Vouched,
     pub(super) state_dir: PathBuf,
     latency: Latency,
+    pub(super) hasher: Hasher,
     next_flush: Instant,
     next_sweep: Instant,
     next_gate_look: Instant,
@@ -122,6 +124,7 @@ pub(super) struct Parts {
     pub(super) published: Published,
     pub(super) state_dir: PathBuf,
     pub(super) latency: Latency,
+    pub(super) hasher: Hasher,
 }
 
 /// How a turn of the loop ended.
@@ -164,6 +167,7 @@ impl Pipeline {
             vouched: Vouched::nothing(),
             state_dir: parts.state_dir,
             latency: parts.latency,
+            hasher: parts.hasher,
             next_flush: now + FLUSH_EVERY,
             next_sweep: now + SWEEP_EVERY,
             next_gate_look: now,
@@ -373,8 +377,13 @@ impl Pipeline {
             session.tally.out_of_scope += u64::from(draft.verdict == Verdict::OutOfScope);
             session.tally.findings += u64::from(draft.event.starts_with("finding."));
         }
+        let begins = (draft.event == "session.start").then(|| draft.clone());
         self.drafts.push(draft);
-        self.trail.last_seq() + self.drafts.len() as u64
+        let seq = self.trail.last_seq() + self.drafts.len() as u64;
+        if let Some(start) = begins {
+            self.look_at_lineage(session, start, seq);
+        }
+        seq
     }
 
     /// The uid of the entry with that seq.

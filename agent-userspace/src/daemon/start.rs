@@ -163,7 +163,8 @@ impl Pipeline {
         compose.image(self.attributor.process(root));
         let (draft, delegated, session_id) = (compose.draft, !session.delegation.is_empty(), SessionId(id));
         let agent = session.agent.clone();
-        self.push(id, draft);
+        let seq = self.push(id, draft.clone());
+        self.look_at_files_of(id, &draft, seq, None);
         if delegated {
             self.announce_delegation(id, root, now, None);
         }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::Config;
+use crate::discover::Inventory;
 use crate::entry::{SessionId, Timestamp};
+use crate::integrity::Files;
 
 /// A view of the pipeline, renewed by it.
 #[derive(Debug)]
@@ -25,6 +27,10 @@ pub(super) struct View {
     pub(super) live: BTreeMap<String, Vec<SessionId>>,
     /// When an agent last did something.
     pub(super) last_seen: BTreeMap<String, Timestamp>,
+    /// What discovery found last that nothing declares.
+    pub(super) found: Arc<Inventory>,
+    /// What agents began with.
+    pub(super) files: Files,
 }
 
 /// A view that can be shared.
@@ -42,6 +48,8 @@ impl SharedView {
             records: 0,
             live: BTreeMap::new(),
             last_seen: BTreeMap::new(),
+            found: Arc::default(),
+            files: Files::default(),
         })))
     }
 

@@ -112,6 +112,14 @@ pub(super) fn session(draft: &Draft, all: &mut Vec<KeyValue>) {
         all.extend(principal.user.as_deref().map(|user| attribute("bailiwick.principal.user", user)));
         all.extend(principal.login_uid.map(|uid| attribute("bailiwick.principal.login_uid", uid)));
         all.extend(principal.via.as_deref().map(|via| attribute("bailiwick.principal.via", via)));
+        let texts = [
+            ("bailiwick.principal.login_user", &principal.login_user),
+            ("bailiwick.principal.ssh", &principal.ssh),
+            ("bailiwick.principal.unit", &principal.unit),
+            ("bailiwick.principal.terminal", &principal.terminal),
+        ];
+        all.extend(texts.into_iter().filter_map(|(name, text)| Some(attribute(name, text.as_deref()?))));
+        all.extend(principal.asked_by.as_ref().map(|asker| attribute("bailiwick.principal.asked_by.uid", asker.uid)));
     }
     if let Some(attribution) = draft.attribution {
         all.push(attribute("bailiwick.attribution.method", attribution.method.as_str()));

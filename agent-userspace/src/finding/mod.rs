@@ -47,8 +47,48 @@ pub const DELEGATION: Finding = Finding {
     ],
 };
 
+/// An agent runs that nothing declares.
+pub const UNDECLARED_AGENT: Finding = Finding {
+    event: "finding.undeclared_agent",
+    meaning: "discovery found an agent runtime of its catalogue, a client of a model server or a model server among the \
+              processes of this host, and no declaration names it; a declaration that would stands beside. It is an entry of \
+              the session that it runs in, where it does",
+    attributes: &[
+        "bailiwick.discovery.name",
+        "bailiwick.discovery.kind",
+        "bailiwick.discovery.evidence",
+        "bailiwick.discovery.command_args",
+        "bailiwick.discovery.started",
+        "bailiwick.discovery.declaration",
+        "[bailiwick.discovery.inside]",
+    ],
+};
+
+/// An agent began with another image or script than before.
+pub const AGENT_CHANGED: Finding = Finding {
+    event: "finding.agent_changed",
+    meaning: "a session of the agent began with an image, or a script, of other bytes than the sessions before: the same \
+              path with another SHA-256, or, of what the agent is recognised by, another file in the place of the last",
+    attributes: &[
+        "bailiwick.integrity.role",
+        "bailiwick.integrity.path",
+        "bailiwick.integrity.was",
+        "bailiwick.integrity.is",
+        "bailiwick.integrity.since",
+        "[bailiwick.integrity.was_path]",
+    ],
+};
+
+/// On whose behalf a session runs is not known beyond a process.
+pub const LINEAGE_LOST: Finding = Finding {
+    event: "finding.lineage_lost",
+    meaning: "it is not known beyond a process on whose behalf the session runs: the server of a terminal multiplexer that \
+              nobody, or more than one, is attached to, or a process whose parent has ended and the leader of its session too",
+    attributes: &["bailiwick.lineage.tgid", "bailiwick.lineage.program", "bailiwick.lineage.why"],
+};
+
 /// Every finding there is.
-pub const FINDINGS: &[&Finding] = &[&DELEGATION];
+pub const FINDINGS: &[&Finding] = &[&DELEGATION, &UNDECLARED_AGENT, &AGENT_CHANGED, &LINEAGE_LOST];
 
 /// Something that was found.
 #[derive(Clone, Debug)]

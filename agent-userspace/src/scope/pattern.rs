@@ -261,6 +261,18 @@ fn parse_component(component: &str) -> Result<Part, PatternError> {
     }
 }
 
+/// A text as a pattern, or a glob, that matches it alone.
+pub fn literally(path: &str) -> String {
+    let mut pattern = String::with_capacity(path.len());
+    for character in path.chars() {
+        match character {
+            '*' | '?' | '[' => pattern.extend(['[', character, ']']),
+            plain => pattern.push(plain),
+        }
+    }
+    pattern
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

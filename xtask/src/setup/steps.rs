@@ -92,6 +92,7 @@ pub(crate) fn missing(workspace: &Workspace, groups: &[Group], probe: &dyn Probe
     let fuzz = wants(Group::Test).then(|| cargo_fuzz(probe)).flatten();
     let promtool = wants(Group::Test).then(|| promtool(workspace, probe)).flatten();
     let python = wants(Group::Test).then(|| python(workspace, probe)).flatten();
+    let npm = wants(Group::Test).then(|| npm(workspace, probe)).flatten();
 
     let mut wanted: Vec<&Package> = Vec::new();
     wanted.extend(wants(Group::Build).then_some(COMPILER).into_iter().flatten());
@@ -102,7 +103,7 @@ pub(crate) fn missing(workspace: &Workspace, groups: &[Group], probe: &dyn Probe
 
     // First the packages: the other steps compile. Then the toolchain, which they compile with.
     let first = [packages(&wanted, probe), toolchain(workspace, probe)];
-    first.into_iter().chain([linker, deny, fuzz, promtool, python]).flatten().collect()
+    first.into_iter().chain([linker, deny, fuzz, promtool, python, npm]).flatten().collect()
 }
 
 /// A Debian package, why it is needed, and what shows that it (or what stands for it) is there.
@@ -329,6 +330,27 @@ fn python(workspace: &Workspace, probe: &dyn Probe) -> Option<Step> {
     })
 }
 
+/// The npm packages of the tests: none where the project asks for no such package, or the host has no npm.
+fn npm(workspace: &Workspace, probe: &dyn Probe) -> Option<Step> {
+    let directory = workspace.npm_directory();
+    let content = probe.read(&workspace.npm_requirements())?;
+    let stamp = Stamp { path: directory.join("npm.stamp"), content };
+    if !probe.has_program("npm") || probe.read(&stamp.path).as_ref() == Some(&stamp.content) {
+        return None;
+    }
+    let lines = stamp.content.lines().map(str::trim);
+    let packages: Vec<&str> = lines.filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    let install = Invocation::new("npm").args(["install", "--no-audit", "--no-fund", "--no-save", "--ignore-scripts"]);
+    Some(Step {
+        what: "npm packages of the tests".to_owned(),
+        why: vec!["an agent that Node runs, for discovery to find".to_owned()],
+        about: "about ten seconds",
+        installer: Installer::Own,
+        commands: vec![install.arg("--prefix").arg(&directory).args(packages)],
+        stamp: Some(stamp),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -468,5 +490,17 @@ mod tests {
     fn without_a_list_of_python_packages_none_is_asked_for() {
         let host = FakeHost::complete().without_file(FakeHost::workspace().python_requirements());
         assert_eq!(missing_on(&host, &[Group::Test]), []);
+    }
+
+    #[test]
+    fn npm_packages_are_installed_where_there_is_an_npm_and_again_when_their_list_changed() {
+        let host = FakeHost::complete().with_file(FakeHost::workspace().npm_requirements(), "# why\n@a/b@1.0.0\n");
+        assert_eq!(missing_on(&host, &Group::ALL), []);
+        let host = host.with_program("npm");
+        let steps = missing_on(&host, &[Group::Test]);
+        assert_eq!(names(&steps), ["npm packages of the tests"]);
+        assert!(last_command(&steps[0]).ends_with("target/npm @a/b@1.0.0"), "{}", last_command(&steps[0]));
+        let stamped = host.with_file(&steps[0].stamp.as_ref().unwrap().path, "# why\n@a/b@1.0.0\n");
+        assert_eq!(missing_on(&stamped, &Group::ALL), []);
     }
 }

@@ -47,8 +47,13 @@ fn draft(name: &str, attributes: Value) -> Draft {
     draft.agent = Some("code-assistant".to_owned());
     draft.session = Some(SessionId(0x2a));
     draft.count = 1;
-    draft.principal =
-        Some(Principal { uid: 1000, user: Some("ada".to_owned()), login_uid: Some(1000), via: Some("ssh".to_owned()) });
+    draft.principal = Some(Principal {
+        uid: 1000,
+        user: Some("ada".to_owned()),
+        login_uid: Some(1000),
+        via: Some("ssh".to_owned()),
+        ..Principal::default()
+    });
     draft.process =
         Some(ProcessRef { tgid: 77, tid: 78, start_boot_ns: 5_000, executable: Some("/usr/bin/node".to_owned()) });
     draft.attribution = Some(Attribution { method: Method::Inherited, confidence: Confidence::Certain });

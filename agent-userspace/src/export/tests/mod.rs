@@ -59,8 +59,13 @@ fn of_session(event: &str, at: u64, process: Option<(u32, u64)>, attributes: &[(
     let mut draft = Draft::of_host(Timestamp(1_700_000_000 * S + at), event);
     draft.agent = Some("code-assistant".to_owned());
     draft.session = Some(SessionId(0xA));
-    draft.principal =
-        Some(Principal { uid: 1000, user: Some("sre".to_owned()), login_uid: None, via: Some("run".to_owned()) });
+    draft.principal = Some(Principal {
+        uid: 1000,
+        user: Some("sre".to_owned()),
+        login_uid: None,
+        via: Some("run".to_owned()),
+        ..Principal::default()
+    });
     let executable = Some("/usr/bin/git".to_owned());
     draft.process = process.map(|(tgid, start_boot_ns)| ProcessRef { tgid, tid: tgid, start_boot_ns, executable });
     draft.attributes.extend(attributes.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
