@@ -731,6 +731,8 @@ All are recorded only, with a `count` of 0.
 - `gap`: the object `gap`, and the same as `bailiwick.gap.kind`, `.lost`, `.from`, `.to`, `.reason`.
 - `sensor.start`: `bailiwick.sensor.tier`, `.blind_spots`, `.hooks`, `bailiwick.config.hash`; `sensor.stop`.
 - `config.change`: `bailiwick.config.hash`, `.hash_before`; the principal is who asked for it, null where a signal did.
+- `decision.review`, of the agent that was reviewed, on whose word in `principal`: `bailiwick.review.from`, `.to` (the entries looked
+  at), `.sessions`, `.entries`, `.lost`, `.gaps`, `.granted_unused`, `.used_not_granted`, `.findings`, `.declaration_sha256`.
 - `trail.recovered`: `bailiwick.trail.bytes`, `bailiwick.trail.kept_in`.
 - `trail.checkpoint`: `bailiwick.checkpoint.trail`, `.seq`, `.chain`, `.time`, `.key`, `.signature` (`docs/trail.md`).
 - `trail.tombstone`: `bailiwick.tombstone.from_seq`, `.to_seq`, `.chain`, `.bytes`, `.reason`.

@@ -117,6 +117,8 @@ pub enum Command {
     Learn(LearnArgs),
     /// Judge recorded history by a proposed declaration; needs no daemon where the state directory can be read
     Replay(ReplayArgs),
+    /// Say what an agent was granted and did not use, and what it did without a grant
+    Review(ReviewArgs),
     /// Read the declarations again
     Reload(JsonArgs),
 }
@@ -367,6 +369,32 @@ pub struct ReplayArgs {
     pub agent: Vec<String>,
     /// Read the state directory, whether a daemon runs or not
     #[arg(long)]
+    pub offline: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `bailiwick review`.
+#[derive(Clone, Debug, Args)]
+pub struct ReviewArgs {
+    /// The declared agent
+    #[arg(value_name = "AGENT")]
+    pub agent: String,
+    /// Begin there: start, a time (2026-01-31T12:00:00Z), or so long ago (90d)
+    #[arg(long, value_parser = since, value_name = "TIME")]
+    pub since: Option<Beginning>,
+    /// Print only the difference to a declaration without what was not used
+    #[arg(long, conflicts_with_all = ["json", "html", "accept"])]
+    pub diff: bool,
+    /// Print one page of HTML with charts, which needs nothing else
+    #[arg(long, conflicts_with_all = ["json", "accept"])]
+    pub html: bool,
+    /// Record in the trail that you have reviewed this
+    #[arg(long)]
+    pub accept: bool,
+    /// Read the state directory, whether a daemon runs or not
+    #[arg(long, conflicts_with = "accept")]
     pub offline: bool,
     /// Print JSON
     #[arg(long)]

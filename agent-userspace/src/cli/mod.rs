@@ -17,6 +17,7 @@ mod listing;
 pub mod live;
 pub mod output;
 mod replay;
+mod review;
 mod run;
 mod serving;
 pub mod story;
@@ -172,6 +173,7 @@ fn execute(cli: &Cli, output: &mut Output<'_>, palette: Palette) -> Result<u8, C
         Command::Status(args) => commands::status(&client, *args, output, palette),
         Command::Learn(args) => learn::learn(&cli.paths, args, output),
         Command::Replay(args) => replay::replay(&cli.paths, args, output, palette),
+        Command::Review(args) => review::review(&cli.paths, args, &client, output, palette),
         Command::Verify(args) => verify::verify(&cli.paths, args, output),
         Command::Reload(args) => commands::reload(&client, *args, output),
     }

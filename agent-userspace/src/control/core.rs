@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::peer::Peer;
-use super::protocol::{ErrorKind, RemoteError};
+use super::protocol::{ErrorKind, RemoteError, ReviewDone};
 use super::query::Filter;
 use super::report::{AgentItem, Doctor, Explanation, ReloadReport, RunAccepted, Status, SyncReport};
 use super::sessions::Tally;
@@ -93,6 +93,9 @@ pub trait Core: Send + Sync + 'static {
 
     /// Reads the configuration again, for that peer or for a signal. On [`CoreError::BadInput`] what was in force stays.
     fn reload(&self, peer: Option<Peer>) -> Result<ReloadReport, CoreError>;
+
+    /// Records that the peer has reviewed an agent. Returns the uid of the entry, which is durable.
+    fn review(&self, done: ReviewDone, peer: Peer) -> Result<String, CoreError>;
 
     /// The way to an entry's verdict.
     fn explain(&self, entry: &Entry) -> Explanation;

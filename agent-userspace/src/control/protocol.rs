@@ -43,6 +43,11 @@ pub enum Request {
     Agents {},
     /// Read the configuration again.
     Reload {},
+    /// Record that an agent was reviewed.
+    Review {
+        /// What was reviewed.
+        done: Box<ReviewDone>,
+    },
     /// Entries, as they match.
     Tail {
         /// Which.
@@ -74,6 +79,34 @@ pub enum Request {
         /// The entry's uid.
         uid: String,
     },
+}
+
+/// A review that was done, in numbers: the entry that says so has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReviewDone {
+    /// The agent.
+    pub agent: String,
+    /// The SHA-256 of the declaration that was reviewed.
+    pub declaration_sha256: Option<String>,
+    /// The time of the first entry that was looked at.
+    pub from: Option<Timestamp>,
+    /// And of the last.
+    pub to: Option<Timestamp>,
+    /// Sessions.
+    pub sessions: u64,
+    /// Entries.
+    pub entries: u64,
+    /// Actions known to be lost.
+    pub lost: u64,
+    /// Parts of the history that are missing.
+    pub gaps: u64,
+    /// Grants that were not used.
+    pub granted_unused: u64,
+    /// Kinds of actions without a grant.
+    pub used_not_granted: u64,
+    /// Findings.
+    pub findings: u64,
 }
 
 /// Where entries begin.
@@ -112,6 +145,11 @@ pub enum Response {
     Chain(Items<LinkItem>),
     /// To `explain`.
     Explained(Box<Explained>),
+    /// To `review`.
+    Reviewed {
+        /// The entry that says so.
+        uid: String,
+    },
     /// To `reload`.
     Reloaded(ReloadReport),
     /// The last line of an answer that failed.

@@ -145,6 +145,9 @@ impl Connection {
             Request::Doctor {} => self.report(wire, |core| Ok(Response::Doctor(core.doctor()))).await,
             Request::Agents {} => self.agents(wire).await,
             Request::Reload {} => self.report(wire, move |core| Ok(Response::Reloaded(core.reload(Some(peer))?))).await,
+            Request::Review { done } => {
+                self.report(wire, move |core| Ok(Response::Reviewed { uid: core.review(*done, peer)? })).await
+            }
             Request::Explain { uid } => self.report(wire, move |core| explain(core, &uid)).await,
             Request::Tail { filter, since, follow } => {
                 check(&filter)?;

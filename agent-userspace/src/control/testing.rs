@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::client::Client;
 use super::core::{Answer, Core, CoreError, Entries, Found, From, Question, RunRefused};
 use super::peer::{Access, Peer};
-use super::protocol::{Request, Response};
+use super::protocol::{Request, Response, ReviewDone};
 use super::report::{
     AgentItem, Doctor, Explanation, Observation, ReloadReport, RunAccepted, Status, SyncReport, TrailStatus,
 };
@@ -204,6 +204,10 @@ impl Core for FakeCore {
 
     fn reload(&self, _: Option<Peer>) -> Result<ReloadReport, CoreError> {
         Err(CoreError::BadInput("/etc/bailiwick/agents.d/demo.toml:3:1: unknown key `owmer`".into()))
+    }
+
+    fn review(&self, done: ReviewDone, peer: Peer) -> Result<String, CoreError> {
+        Ok(format!("{} by {}", done.agent, peer.uid))
     }
 
     fn explain(&self, entry: &Entry) -> Explanation {

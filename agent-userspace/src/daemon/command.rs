@@ -8,8 +8,10 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::discovering::Members;
+use super::overdue::Overdue;
 use crate::config::Config;
-use crate::control::{Peer, RunRefused};
+use crate::control::protocol::ReviewDone;
+use crate::control::{CoreError, Peer, RunRefused};
 use crate::discover::Discovered;
 use crate::entry::{Draft, SessionId};
 use crate::integrity::Change;
@@ -22,6 +24,10 @@ pub(super) enum Command {
     Sync { reply: SyncSender<Result<u64, String>> },
     /// Take another configuration, for that peer or for a signal.
     Reload { config: Arc<Config>, peer: Option<Peer>, reply: SyncSender<Result<(), String>> },
+    /// Record that an agent was reviewed, and say by which entry.
+    Review { done: ReviewDone, peer: Peer, reply: SyncSender<Result<String, CoreError>> },
+    /// Record that a review is overdue.
+    ReviewOverdue { overdue: Overdue },
     /// Remove what the trail need not keep, of what every target has acknowledged: up to this seq.
     Prune { acknowledged: u64 },
     /// Say who is in whose session.

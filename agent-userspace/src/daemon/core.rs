@@ -14,6 +14,7 @@ use super::health::DaemonHealth;
 use super::judged::explain;
 use super::state::SharedView;
 use super::{ConfigSource, exporting::Export};
+use crate::control::protocol::ReviewDone;
 use crate::control::report::{
     AgentItem, Doctor, Explanation, ExportStatus, Observation, ReloadReport, RunAccepted, Status, SyncReport,
     TrailStatus,
@@ -186,6 +187,10 @@ impl Core for Daemon {
         let report = self.read_again(peer);
         self.reloads.count(report.is_ok());
         report
+    }
+
+    fn review(&self, done: ReviewDone, peer: Peer) -> Result<String, CoreError> {
+        self.ask(RUN_WITHIN, "the trail", |reply| Command::Review { done, peer, reply })?
     }
 
     fn explain(&self, entry: &Entry) -> Explanation {

@@ -31,8 +31,10 @@ mod judged;
 mod late;
 mod obey;
 mod operations;
+mod overdue;
 mod pipeline;
 mod places;
+mod reviewing;
 mod session_start;
 mod sessions_file;
 mod sockets;
@@ -277,6 +279,7 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
             error!(%error, "the control socket does not answer any more");
         }
     });
+    runtime.spawn(overdue::remind(asker.clone(), core.view.clone(), paths.state_dir.clone(), written.clone()));
     runtime.spawn(prune_every(PRUNE_EVERY, asker.clone(), Arc::clone(&export)));
     let ended = Arc::new(AtomicBool::new(false));
     let pipeline = spawn("pipeline", move || pipeline.run())?;

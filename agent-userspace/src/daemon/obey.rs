@@ -52,12 +52,16 @@ impl Pipeline {
             }
             Command::Undeclared { item } => self.find_undeclared(&item),
             Command::Changed { session, change, whose, cause } => self.find_changed(session, &change, *whose, cause),
+            Command::Review { done, peer, reply } => {
+                let _ = reply.send(self.record_review(&done, peer));
+            }
+            Command::ReviewOverdue { overdue } => self.find_review_overdue(&overdue),
             Command::Prune { acknowledged } => self.prune(acknowledged),
             Command::Stop => {}
         }
     }
 
-    fn trail_problem(&self) -> String {
+    pub(super) fn trail_problem(&self) -> String {
         self.view.lock().problems.get("trail").cloned().unwrap_or_else(|| "the trail cannot be written".to_owned())
     }
 

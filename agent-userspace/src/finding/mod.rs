@@ -87,8 +87,17 @@ pub const LINEAGE_LOST: Finding = Finding {
     attributes: &["bailiwick.lineage.tgid", "bailiwick.lineage.program", "bailiwick.lineage.why"],
 };
 
+/// An agent's review is overdue.
+pub const REVIEW_OVERDUE: Finding = Finding {
+    event: "finding.review_overdue",
+    meaning: "the `review_every` of an agent's declaration is over since its last `decision.review`, or since its first session \
+              where it was never reviewed; looked for when the daemon starts and once an hour, told of once a day. Its cause is \
+              that last review",
+    attributes: &["bailiwick.review.due"],
+};
+
 /// Every finding there is.
-pub const FINDINGS: &[&Finding] = &[&DELEGATION, &UNDECLARED_AGENT, &AGENT_CHANGED, &LINEAGE_LOST];
+pub const FINDINGS: &[&Finding] = &[&DELEGATION, &UNDECLARED_AGENT, &AGENT_CHANGED, &LINEAGE_LOST, &REVIEW_OVERDUE];
 
 /// Something that was found.
 #[derive(Clone, Debug)]

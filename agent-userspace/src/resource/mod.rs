@@ -57,15 +57,20 @@ impl ResourceTable {
         if self.names.is_empty() {
             return;
         }
+        let names = self.names_of(draft);
+        if !names.is_empty() {
+            draft.attributes.insert(RESOURCE.to_owned(), names.into());
+        }
+    }
+
+    /// The names of the resources that a draft is about.
+    pub fn names_of(&self, draft: &Draft) -> Vec<&str> {
         let numbers = self.touched(draft);
         let mut names: Vec<&str> =
             numbers.into_iter().filter_map(|number| self.names.get(number as usize)).map(String::as_str).collect();
-        if names.is_empty() {
-            return;
-        }
         names.sort_unstable();
         names.dedup();
-        draft.attributes.insert(RESOURCE.to_owned(), names.into());
+        names
     }
 
     fn touched(&self, draft: &Draft) -> Vec<u32> {

@@ -10,6 +10,7 @@
 //! - [`effective`]: an agent's scope within those of the agents that it acts for
 //! - [`explain`]: why a verdict is what it is, and what would change it
 //! - [`path_index`]: what else stands for paths by patterns than grants
+//! - `rests`: which grants an action rests on
 //! - [`recorded`]: the same for actions as the trail has them
 
 pub mod effective;
@@ -20,6 +21,7 @@ pub mod network;
 pub mod path_index;
 pub mod pattern;
 pub mod recorded;
+mod rests;
 pub mod trie;
 
 #[cfg(test)]

@@ -138,10 +138,9 @@ impl Recorded {
     /// The verdict of the scopes that bind the agent, by all the names that the event was judged by.
     pub fn judge(&self, effective: &Effective<'_>) -> Judgement {
         let mut judgement = self.ask(|action| effective.judge(action, self.errno));
-        if let (Some(host), Deed::File { access, .. }) = (&self.host, &self.deed)
+        if let Some(action) = self.host_action()
             && judgement.verdict != Verdict::OutOfScope
         {
-            let action = Action::File { path: host.seen(), access: *access };
             judgement = effective.judge(&action, self.errno);
         }
         if judgement.verdict == Verdict::InScope
@@ -173,6 +172,14 @@ impl Recorded {
     /// The host's own path of the file, where it must be granted as well.
     pub fn host(&self) -> Option<&Name> {
         self.host.as_ref()
+    }
+
+    /// The same action by the host's own path, where that must be granted as well.
+    pub fn host_action(&self) -> Option<Action<'_>> {
+        match (&self.host, &self.deed) {
+            (Some(host), Deed::File { access, .. }) => Some(Action::File { path: host.seen(), access: *access }),
+            _ => None,
+        }
     }
 
     /// Whether it found nothing there: a search along a path, which no grant is needed for.
