@@ -8,6 +8,7 @@ pub mod attribute;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod credential;
 pub mod daemon;
 pub mod decode;
 pub mod discover;

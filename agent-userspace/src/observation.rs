@@ -40,6 +40,7 @@ const EXEC: &[&str] = &[
     "bailiwick.exec.number",
     "[bailiwick.exec.script]",
     "[bailiwick.exec.nameless]",
+    "[bailiwick.credential.variables]",
     "[process.environment_variable.KEY]",
     "[error.type]",
 ];
@@ -316,6 +317,8 @@ pub const OBSERVATIONS: &[Observation] = &[
             "a failed exec has the path as given, without arguments",
             "the script behind a #! is named as given to exec",
             "of the environment variables that may be recorded, the first six, each up to 511 bytes",
+            "variables that hold credentials are looked for in /proc, right after the exec: not of a process that has ended \
+             by then, or has written over its environment",
         ],
     },
     Observation {
@@ -719,7 +722,7 @@ attributes: a list of the names.
 const EVENTS_TAIL: &str = "
 ## Derived, with no hook of their own
 
-All are recorded only, with a `count` of 0.
+All are recorded only, with a `count` of 0 but for `credential.read`.
 
 - `session.start`: the attributes of its first process's exec, or the variables of its environment where it ran already;
   `bailiwick.declaration.file`, `.sha256`: the declaration that it begins under; `bailiwick.session.adopted` where it ran before the
@@ -727,6 +730,10 @@ All are recorded only, with a `count` of 0.
 - `session.end`, the statement of completeness: `bailiwick.session.start_time`, `.processes`, `.entries`, `.out_of_scope`, `.findings`,
   `.lost` (actions), `.gaps` (how many, those of unknown sessions meanwhile among them), `.gaps_told` (the first sixteen: kind, how many,
   interval, reason), `.lost_by_kind` (all gaps: for each kind how many, in how many gaps, from when to when), `.blind_spots`; `.end_unseen` where a daemon that was killed left it open.
+- `credential.read`: a credential was read: a file opened for reading, a socket connected to, a variable in the environment of an
+  exec (once a session for each variable and program). `bailiwick.credential.name`, `.means` (`file`, `socket`, `environment`), `.declared`
+  (by this agent), `.entry` (the uid of the entry that it follows from); `file.path`, or `.path` of a socket, or `.variable`. Never the
+  value. Its `count` is that of the entry it follows from, flushes of repeats included.
 - `delegation.start`: the entry of the new session; what the process was in the delegator's.
 - `gap`: the object `gap`, and the same as `bailiwick.gap.kind`, `.lost`, `.from`, `.to`, `.reason`.
 - `sensor.start`: `bailiwick.sensor.tier`, `.blind_spots`, `.hooks`, `bailiwick.config.hash`; `sensor.stop`.

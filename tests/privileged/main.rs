@@ -10,6 +10,7 @@ mod arming;
 mod bus;
 mod calls;
 mod config;
+mod credential;
 mod deeds;
 mod delegation;
 mod detours;

@@ -97,6 +97,8 @@ pub enum Command {
     Agents(JsonArgs),
     /// Look once for agents that run on this host, declared or not; needs no daemon
     Discover(DiscoverArgs),
+    /// Say which agent reads which credential, and when each must be changed
+    Credentials(CredentialsArgs),
     /// List the sessions in the trail
     Sessions(SessionsArgs),
     /// Tell one session's story: what it ran, read, wrote, reached, delegated
@@ -287,6 +289,17 @@ pub struct ChainArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `bailiwick credentials`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub struct CredentialsArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Print the catalogue of well-known credentials that ships, to be edited; needs no daemon
+    #[arg(long, conflicts_with = "json")]
+    pub catalogue: bool,
 }
 
 /// `bailiwick explain`.

@@ -5,7 +5,9 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::args::{ChainArgs, ExplainArgs, JsonArgs, SessionsArgs, ShowArgs, StatusArgs, SyncArgs, TailArgs};
+use super::args::{
+    ChainArgs, CredentialsArgs, ExplainArgs, JsonArgs, SessionsArgs, ShowArgs, StatusArgs, SyncArgs, TailArgs,
+};
 use super::line::Lines;
 use super::listing;
 use super::output::{Output, Waited};
@@ -85,6 +87,25 @@ pub(super) fn agents(
         output.json(&agents)?
     } else {
         output.text(&listing::agents(&agents.items, Timestamp::now(), palette))?
+    }
+    Ok(GOOD)
+}
+
+pub(super) fn credentials(
+    client: &Client,
+    args: CredentialsArgs,
+    output: &mut Output<'_>,
+    palette: Palette,
+) -> Result<u8, CliError> {
+    if args.catalogue {
+        output.text(crate::config::well_known::SHIPPED.1)?;
+        return Ok(GOOD);
+    }
+    let map = report!(client, Request::Credentials {}, REPORT_PATIENCE, Response::Credentials);
+    if args.json {
+        output.json(&map)?
+    } else {
+        output.text(&super::credentials::credentials(&map, palette))?
     }
     Ok(GOOD)
 }

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::line::{shown, string};
 use super::text::{counted, printable};
+use crate::credential::found::{DECLARED, NAME, PATH, VARIABLE};
 
 type Attributes = Map<String, Value>;
 
@@ -85,6 +86,13 @@ pub(super) fn unix(attributes: &Attributes) -> String {
     }
 }
 
+/// A credential that was read, and where it lay.
+pub(super) fn credential(attributes: &Attributes) -> String {
+    let place = ["file.path", PATH, VARIABLE].into_iter().find_map(|name| string(attributes, name));
+    let declared = if attributes.get(DECLARED) == Some(&Value::Bool(false)) { ", not declared" } else { "" };
+    format!("{} ({}{declared})", shown(attributes, NAME), place.map_or("?".into(), printable))
+}
+
 /// The use of a privilege: the call, and to whom or what.
 pub(super) fn privilege(attributes: &Attributes) -> String {
     let mut text = string(attributes, "bailiwick.syscall").map_or("signal".into(), printable).into_owned();
@@ -136,5 +144,7 @@ mod tests {
         let traced =
             attributes(json!({"bailiwick.syscall": "ptrace", "bailiwick.target.tgid": 9, "error.type": "EPERM"}));
         assert_eq!(privilege(&traced), "ptrace tgid=9");
+        let read = attributes(json!({NAME: "key", "file.path": "/k\u{1b}", DECLARED: false}));
+        assert_eq!(credential(&read), "key (/k\\x1b, not declared)");
     }
 }

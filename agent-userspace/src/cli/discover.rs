@@ -69,7 +69,9 @@ fn told(inventory: &Inventory, palette: Palette) -> String {
     text.push_str(&claims(&inventory.claims));
     if inventory.unseen > 0 {
         let unseen = counted(inventory.unseen, "process", "processes");
-        let line = format!("{unseen} could not be looked into: run this as root to see all\n");
+        let line = format!(
+            "{unseen} could not be looked into: only root can look into all, and not where the kernel forbids it\n"
+        );
         text.push_str(&palette.paint(Tone::Caution, &line));
     }
     text
@@ -167,7 +169,7 @@ mod tests {
         let text = told(&inventory, Palette::PLAIN);
         assert_eq!(
             text,
-            "no agent was found among 9 processes\n3 processes could not be looked into: run this as root to see all\n"
+            "no agent was found among 9 processes\n3 processes could not be looked into: only root can look into all, and not where the kernel forbids it\n"
         );
     }
 

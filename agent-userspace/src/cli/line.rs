@@ -159,6 +159,7 @@ pub fn what(draft: &Draft) -> String {
         "sensor.start" => sensor_start(attributes),
         "unix.connect" => deed::unix(attributes),
         "fd.receive" => deed::file(attributes),
+        "credential.read" => deed::credential(attributes),
         event if event.starts_with("finding.") => finding(attributes),
         event if event.starts_with("network.") => deed::address(attributes),
         event if event.starts_with("file.") => deed::file(attributes),

@@ -8,6 +8,7 @@ pub mod args;
 mod chain;
 pub mod check;
 mod commands;
+mod credentials;
 mod deed;
 mod discover;
 mod history;
@@ -163,6 +164,7 @@ fn execute(cli: &Cli, output: &mut Output<'_>, palette: Palette) -> Result<u8, C
         Command::Run(args) => run::run(&client, args),
         Command::Tail(args) => commands::tail(&client, args, output, palette),
         Command::Agents(args) => commands::agents(&client, *args, output, palette),
+        Command::Credentials(args) => commands::credentials(&client, *args, output, palette),
         Command::Sessions(args) => commands::sessions(&client, args, output, palette),
         Command::Show(args) => commands::show(&client, args, output, palette),
         Command::Chain(args) => commands::chain(&client, args, output, palette),

@@ -250,9 +250,9 @@ fn things(review: &Review, palette: Palette, text: &mut String) {
     let rows: Vec<_> = review
         .credentials
         .iter()
-        .map(|one| named(&one.name, printable(one.file.as_deref().unwrap_or_default()).into_owned(), &one.uses))
+        .map(|one| named(&one.name, if one.declared { "declared" } else { "not declared" }.to_owned(), &one.uses))
         .collect();
-    section("credentials", &["CREDENTIAL", "FILE", "READ", "LAST"], &rows, palette, text);
+    section("credentials", &["CREDENTIAL", "", "READ", "LAST"], &rows, palette, text);
     let rows: Vec<_> =
         review.delegations.iter().map(|one| named(&one.from, printable(&one.to).into_owned(), &one.uses)).collect();
     section("delegations", &["FROM", "TO", "TIMES", "LAST"], &rows, palette, text);

@@ -58,6 +58,7 @@ enum Kind {
     GrantSet,
     Catalogue,
     Settings,
+    WellKnown,
 }
 
 /// Reads what is given and what stands beside it. The second value are the names of the files that were asked about; empty
@@ -66,7 +67,7 @@ fn gather(files: &[PathBuf]) -> Result<(Sources, BTreeSet<String>), ConfigErrors
     if let [directory] = files
         && directory.is_dir()
     {
-        if !["agents.d", "grants.d", "catalogue.d", "bailiwick.toml"]
+        if !["agents.d", "grants.d", "catalogue.d", "bailiwick.toml", super::well_known::FILE]
             .into_iter()
             .any(|name| is_there(&directory.join(name)))
         {
@@ -89,6 +90,7 @@ fn gather(files: &[PathBuf]) -> Result<(Sources, BTreeSet<String>), ConfigErrors
             Some(Kind::GrantSet) => sources.grant_sets.push(source),
             Some(Kind::Catalogue) => sources.catalogues.push(source),
             Some(Kind::Settings) => sources.settings = Some(source),
+            Some(Kind::WellKnown) => sources.well_known = Some(source),
             None => {}
         }
     }
@@ -101,6 +103,10 @@ fn gather(files: &[PathBuf]) -> Result<(Sources, BTreeSet<String>), ConfigErrors
         let settings = directory.join("bailiwick.toml");
         if sources.settings.is_none() && is_there(&settings) {
             sources.settings = keep(SourceFile::read(&settings), &mut problems);
+        }
+        let well_known = directory.join(super::well_known::FILE);
+        if sources.well_known.is_none() && is_there(&well_known) {
+            sources.well_known = keep(SourceFile::read(&well_known), &mut problems);
         }
     }
     if problems.is_empty() { Ok((sources, asked)) } else { Err(ConfigErrors(problems)) }
@@ -119,7 +125,9 @@ fn kind_of(source: &SourceFile, problems: &mut Vec<Problem>) -> Option<Kind> {
     let directory = Path::new(&**source.name()).parent().and_then(Path::file_name).unwrap_or_default();
     let kind = read_document(source, problems, |top| {
         let has = |keys: &[&str]| keys.iter().any(|key| top.has(key));
-        if has(&["agent", "recognise", "scope"]) || directory == "agents.d" {
+        if Path::new(&**source.name()).file_name().is_some_and(|name| name == super::well_known::FILE) {
+            Some(Kind::WellKnown)
+        } else if has(&["agent", "recognise", "scope"]) || directory == "agents.d" {
             Some(Kind::Declaration)
         } else if has(&["set", "files", "exec", "network"]) || directory == "grants.d" {
             Some(Kind::GrantSet)

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::credential::{self, Credential};
 use super::duration;
 use super::fault::Fault;
 use super::reader::{Located, Section};
@@ -15,7 +16,7 @@ use super::rules::Reading;
 use super::selectors::{self, Recognise};
 use super::settings::{choice, no_choice, within};
 use crate::scope::Scope;
-use crate::scope::grant::{Origin, PRIVILEGES, PathRule, PrivilegeRule, Rules};
+use crate::scope::grant::{Origin, PRIVILEGES, PrivilegeRule, Rules};
 
 /// The longest name of an agent or a grant set.
 pub const MAX_NAME_BYTES: usize = 64;
@@ -52,17 +53,6 @@ pub struct DeclaredScope {
     pub rules: Rules,
     /// To whom it may delegate.
     pub delegate: Delegate,
-}
-
-/// `[[credential]]`: a secret, where it lies and how long it may stay. Not judged yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Credential {
-    /// What people call it.
-    pub name: String,
-    /// The file that holds it.
-    pub file: Option<PathRule>,
-    /// How often it must be changed.
-    pub rotate_every: Option<Duration>,
 }
 
 /// Who an agent is.
@@ -141,7 +131,7 @@ pub(super) fn read(
     let resources = top.sections("resource", "[[resource]]", &mut reading.problems);
     let resources = resources.into_iter().filter_map(|section| resource::read(section, reading)).collect();
     let credentials = top.sections("credential", "[[credential]]", &mut reading.problems);
-    let credentials = credentials.into_iter().filter_map(|section| read_credential(section, reading)).collect();
+    let credentials = credential::read_all(credentials, reading);
     if let Some(section) = top.section("respond", "[respond]", &mut reading.problems) {
         read_respond(section, reading);
     }
@@ -185,7 +175,11 @@ fn read_about(mut section: Section<'_>, reading: &mut Reading<'_>) -> Option<Abo
     Some(About { name: name.value, origin: name.origin, owner, purpose, review_every })
 }
 
-fn read_duration(section: &mut Section<'_>, key: &'static str, reading: &mut Reading<'_>) -> Option<Duration> {
+pub(super) fn read_duration(
+    section: &mut Section<'_>,
+    key: &'static str,
+    reading: &mut Reading<'_>,
+) -> Option<Duration> {
     let text = section.string(key, &mut reading.problems)?;
     match duration::parse(text.value) {
         Ok(duration) => Some(duration),
@@ -256,14 +250,6 @@ pub(super) fn read_title(
         reading.fault(&section.origin(), fault);
     }
     section.plain_string("name", &mut reading.problems).map(|name| name.value)
-}
-
-fn read_credential(mut section: Section<'_>, reading: &mut Reading<'_>) -> Option<Credential> {
-    let name = read_title(&mut section, "name = \"model-api-key\"", reading);
-    let file = section.string("file", &mut reading.problems).and_then(|text| reading.path_rule(&text));
-    let rotate_every = read_duration(&mut section, "rotate_every", reading);
-    section.finish(&mut reading.problems);
-    name.map(|name| Credential { name, file, rotate_every })
 }
 
 fn read_respond(mut section: Section<'_>, reading: &mut Reading<'_>) {

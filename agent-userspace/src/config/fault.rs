@@ -344,6 +344,21 @@ pub enum Fault {
         /// Where the other's table stands.
         place: Origin,
     },
+    /// A credential's file that is not there.
+    #[error(
+        "\"{0}\" is not there, so nothing would be watched over; name the file that holds the credential, or take it out"
+    )]
+    NoCredential(String),
+    /// Two credentials of one name in a file.
+    #[error(
+        "the credential `{name}` stands at {first} already; give one of them another name, or list its places in one"
+    )]
+    DuplicateCredential {
+        /// The name.
+        name: String,
+        /// The other place.
+        first: Origin,
+    },
     /// More elements than the limit.
     #[error("`{key}` has {found} elements; write at most {limit}")]
     TooMany {
@@ -358,7 +373,7 @@ pub enum Fault {
     #[error(
         "is neither a declaration (it has no [agent]), nor a grant set ([set]), nor a catalogue ([[runtime]], \
              [[interpreter]], [[model_server]]), nor daemon settings ([sensor], [trail], \
-             [export], [redact], [discovery]); begin a declaration with [agent] and `name = \"...\"`"
+             [export], [redact], [discovery]), nor well-known credentials (a file named credentials.toml); begin a declaration with [agent] and `name = \"...\"`"
     )]
     NoKind,
 }

@@ -8,11 +8,13 @@
 //! - [`declaration`], [`grant_set`], [`catalogue`], [`settings`]: the four kinds of files
 //! - [`delegation`]: who may start whom
 //! - [`resource`]: names for what matters
+//! - [`credential`], [`well_known`]: secrets that are declared, and those that are well known
 //! - [`selectors`], [`recognise`], [`kernel_selectors`]: whose process is it, and what of that the kernel can decide
 //! - [`check`]: the same without loading it, for `bailiwick check`
 
 pub mod catalogue;
 pub mod check;
+pub mod credential;
 pub mod declaration;
 pub mod delegation;
 pub mod duration;
@@ -30,6 +32,7 @@ mod rules;
 pub mod selectors;
 pub mod settings;
 pub mod source;
+pub mod well_known;
 
 #[cfg(test)]
 mod shipped_tests;
@@ -49,6 +52,7 @@ pub use reader::Located;
 pub use rules::Note;
 pub use settings::Settings;
 
+use crate::credential::table::CredentialTable;
 use crate::entry::{Delegator, Draft};
 use crate::resource::ResourceTable;
 use crate::scope::effective::Effective;
@@ -61,6 +65,7 @@ use grant_set::GrantSet;
 use reader::read_document;
 use rules::Reading;
 use source::SourceFile;
+use well_known::WellKnown;
 
 /// The declarations that ship, which are in force where there is no configuration directory.
 pub const SHIPPED_DECLARATIONS: [(&str, &str); 2] = [
@@ -77,6 +82,8 @@ pub struct Config {
     pub declarations: Vec<Declaration>,
     /// What matters, by name: of all declarations.
     pub resources: Arc<ResourceTable>,
+    /// Credentials: of all declarations, and well-known ones.
+    pub credentials: Arc<CredentialTable>,
     /// The grant sets there are, shipped ones first.
     pub grant_sets: Vec<GrantSet>,
     /// What discovery goes by.
@@ -102,6 +109,8 @@ pub struct DeclaredIn {
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     pub(super) settings: Option<SourceFile>,
+    /// What the host adds to the well-known credentials.
+    pub(super) well_known: Option<SourceFile>,
     pub(super) grant_sets: Vec<SourceFile>,
     pub(super) catalogues: Vec<SourceFile>,
     pub(super) declarations: Vec<SourceFile>,
@@ -151,9 +160,11 @@ impl Sources {
             problems.push(Problem::of_file(&directory.display().to_string(), source::unreadable(directory, error)));
             return Err(ConfigErrors(problems));
         }
-        let settings = directory.join("bailiwick.toml");
-        let settings =
-            if source::is_there(&settings) { keep(SourceFile::read(&settings), &mut problems) } else { None };
+        let mut read_one = |name: &str| {
+            let file = directory.join(name);
+            if source::is_there(&file) { keep(SourceFile::read(&file), &mut problems) } else { None }
+        };
+        let (settings, well_known) = (read_one("bailiwick.toml"), read_one(well_known::FILE));
         let mut read_all = |name: &str| {
             let files = keep(source::files_of(&directory.join(name)), &mut problems).unwrap_or_default();
             files.iter().filter_map(|file| keep(SourceFile::read(file), &mut problems)).collect()
@@ -161,7 +172,7 @@ impl Sources {
         let (grant_sets, catalogues) = (read_all("grants.d"), read_all("catalogue.d"));
         let declarations = read_all("agents.d");
         if problems.is_empty() {
-            Ok(Self { settings, grant_sets, catalogues, declarations, partial: false })
+            Ok(Self { settings, well_known, grant_sets, catalogues, declarations, partial: false })
         } else {
             Err(ConfigErrors(problems))
         }
@@ -210,13 +221,30 @@ impl Sources {
         refuse_unknown_delegates(&parsed, self.partial, &mut reading);
         delegation::refuse_circles(&parsed, &mut reading);
         let resources = compile_resources(&parsed, &mut reading);
+        let shipped = read_with(&well_known::shipped_source(), &mut reading, well_known::read);
+        let own = self.well_known.as_ref().and_then(|source| {
+            add_to_hash(&mut hash, source);
+            read_with(source, &mut reading, well_known::read)
+        });
+        let well_known = WellKnown::of(shipped, own, &mut reading);
+        let credentials = compile_credentials(&parsed, &well_known, &mut reading);
         let declarations =
             parsed.into_iter().map(|parsed| resolve_includes(parsed, &grant_sets, &mut reading)).collect();
         if !reading.problems.is_empty() {
             return Err(ConfigErrors(reading.problems));
         }
         let hash = hexadecimal(hash.finalize().as_slice());
-        Ok(Config { settings, declarations, resources, grant_sets, catalogue, notes: reading.notes, hash, declared_in })
+        Ok(Config {
+            settings,
+            declarations,
+            resources,
+            credentials,
+            grant_sets,
+            catalogue,
+            notes: reading.notes,
+            hash,
+            declared_in,
+        })
     }
 }
 
@@ -313,6 +341,19 @@ fn compile_resources(parsed: &[ParsedDeclaration], reading: &mut Reading<'_>) ->
         for CompileError { origin, text, error } in table.add(resource) {
             reading.fault(&origin, Fault::Irregular { text, error });
         }
+    }
+    Arc::new(table)
+}
+
+fn compile_credentials(
+    parsed: &[ParsedDeclaration],
+    well_known: &WellKnown,
+    reading: &mut Reading<'_>,
+) -> Arc<CredentialTable> {
+    let declared = parsed.iter().map(|one| (one.about.name.as_str(), one.credentials.as_slice()));
+    let (table, errors) = CredentialTable::of(declared, well_known);
+    for CompileError { origin, text, error } in errors {
+        reading.fault(&origin, Fault::Irregular { text, error });
     }
     Arc::new(table)
 }

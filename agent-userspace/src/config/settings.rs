@@ -341,7 +341,12 @@ pub(super) fn within(
     }
 }
 
-fn environment_keys(keys: &[Located<&str>], section: &Section<'_>, problems: &mut Vec<Problem>) -> Vec<String> {
+/// Names of variables that the sensor can look for.
+pub(super) fn environment_keys(
+    keys: &[Located<&str>],
+    section: &Section<'_>,
+    problems: &mut Vec<Problem>,
+) -> Vec<String> {
     if keys.len() > MAX_ENVIRONMENT_KEYS {
         let fault = Fault::TooMany { key: "environment".to_owned(), found: keys.len(), limit: MAX_ENVIRONMENT_KEYS };
         problems.push(Problem::at(&section.key_origin("environment"), fault));

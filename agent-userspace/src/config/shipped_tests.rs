@@ -190,11 +190,17 @@ fn every_example_in_the_reference_is_right() {
     let reference = include_str!("../../../docs/declarations.md");
     let mut blocks = reference.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
     let mut next = || blocks.next().unwrap();
-    let (declaration, resources, set, catalogue) = (next(), next(), next(), next());
+    let (declaration, resources, credentials, well_known) = (next(), next(), next(), next());
+    let (set, catalogue) = (next(), next());
     assert_eq!(blocks.next(), None, "a further example wants a check");
-    let declaration = format!("{declaration}{resources}");
-    let texts = [("x.toml", &*declaration), ("grants.d/x.toml", set), ("catalogue.d/x.toml", catalogue)];
-    let config = load(&texts, &FakeHost::default());
+    let declaration = format!("{declaration}{resources}{credentials}");
+    let texts = [
+        ("x.toml", &*declaration),
+        ("grants.d/x.toml", set),
+        ("catalogue.d/x.toml", catalogue),
+        ("credentials.toml", well_known),
+    ];
+    let config = load(&texts, &FakeHost::new(&["/etc/keys/model"], &[]));
     let config = config.unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(verdict(&config.declarations[0], "/srv/shop/a", Access::ReadWrite), Verdict::InScope);
 }

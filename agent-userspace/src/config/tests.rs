@@ -72,6 +72,8 @@ pub(super) fn load(texts: &[(&str, &str)], host: &FakeHost) -> Result<Config, Co
             sources.catalogues.push(source);
         } else if *name == "bailiwick.toml" {
             sources.settings = Some(source);
+        } else if *name == "credentials.toml" {
+            sources.well_known = Some(source);
         } else {
             sources.declarations.push(source);
         }
@@ -111,7 +113,7 @@ fn a_declaration_says_what_it_says() {
         [[credential]]\nname = \"k\"\nfile = \"/etc/keys/model\"\nrotate_every = \"30d\"\n\
         [respond]\nout_of_scope = \"alert\"\n";
     let other = "[agent]\nname = \"y\"\n";
-    let agent = declarations(&[text, other], &FakeHost::default()).remove(0);
+    let agent = declarations(&[text, other], &FakeHost::new(&["/etc/keys/model"], &[])).remove(0);
     assert_eq!(agent.about.review_every, Some(Duration::from_secs(90 * 86_400)));
     let scope = agent.declared_scope.as_ref().unwrap();
     assert_eq!((scope.delegate.limit, scope.delegate.max_depth), (Limit::Theirs, Some(2)));
@@ -170,6 +172,22 @@ fn every_fault_is_told_with_its_place_and_what_would_be_right() {
             "x.toml:4:1: [[resource]] has no `file`; add file = [\"/srv/orders/**\"], or an address",
         ),
         ("[[resource]]\nname = \"r\"\nsocket = [\"x\"]", "x.toml:6:11: \"x\" is not absolute; begin it with `/`"),
+        (
+            "[[credential]]\nname = \"k\"",
+            "x.toml:4:1: [[credential]] has no `file`; add file = \"/etc/keys/model\", or a socket",
+        ),
+        (
+            "[[credential]]\nname = \"k\"\nfile = \"/no/key\"",
+            "x.toml:6:8: \"/no/key\" is not there, so nothing would be watched",
+        ),
+        (
+            "[[credential]]\nname = \"k\"\nsocket = \"/s\"\n[[credential]]\nname = \"k\"\nsocket = \"/t\"",
+            "x.toml:7:1: the credential `k` stands at x.toml:4:1 already; give one of them another name",
+        ),
+        (
+            "[[credential]]\nname = \"k\"\nenvironment = [\"A=B\"]",
+            "x.toml:6:16: `environment` is \"A=B\"; write the name of a variable",
+        ),
         ("[[credential]]\nfile = \"/k\"", "x.toml:4:1: [[credential]] has no `name`; add name = \"model-api-key\""),
         (
             "[[recognise]]\nsha256 = \"abc\"\nexecutable = \"/x\"",

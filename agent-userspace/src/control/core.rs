@@ -12,6 +12,7 @@ use super::protocol::{ErrorKind, RemoteError, ReviewDone};
 use super::query::Filter;
 use super::report::{AgentItem, Doctor, Explanation, ReloadReport, RunAccepted, Status, SyncReport};
 use super::sessions::Tally;
+use crate::credential::map::CredentialMap;
 use crate::entry::{Entry, SessionId, Timestamp};
 
 /// Where reading begins.
@@ -90,6 +91,9 @@ pub trait Core: Send + Sync + 'static {
 
     /// The declared agents, by name, with their sessions that live.
     fn agents(&self) -> Vec<AgentItem>;
+
+    /// Who reads which credential, and how old they are.
+    fn credentials(&self) -> CredentialMap;
 
     /// Reads the configuration again, for that peer or for a signal. On [`CoreError::BadInput`] what was in force stays.
     fn reload(&self, peer: Option<Peer>) -> Result<ReloadReport, CoreError>;

@@ -9,6 +9,7 @@ use super::query::Filter;
 use super::report::{
     AgentItem, Closing, Doctor, Explained, Items, LinkItem, ReloadReport, RunAccepted, SessionItem, Status, SyncReport,
 };
+use crate::credential::map::CredentialMap;
 use crate::entry::{Entry, Timestamp};
 
 /// The longest request. Filters are short; this bounds what a client makes the daemon hold.
@@ -41,6 +42,8 @@ pub enum Request {
     Doctor {},
     /// The declared agents.
     Agents {},
+    /// Who reads which credential.
+    Credentials {},
     /// Read the configuration again.
     Reload {},
     /// Record that an agent was reviewed.
@@ -135,6 +138,8 @@ pub enum Response {
     Doctor(Doctor),
     /// To `agents`.
     Agents(Items<AgentItem>),
+    /// To `credentials`.
+    Credentials(Box<CredentialMap>),
     /// To `sessions`, oldest first.
     Sessions(Items<SessionItem>),
     /// To `tail` and `show`: one entry.

@@ -144,6 +144,9 @@ impl Connection {
             Request::Status {} => self.report(wire, |core| Ok(Response::Status(core.status()))).await,
             Request::Doctor {} => self.report(wire, |core| Ok(Response::Doctor(core.doctor()))).await,
             Request::Agents {} => self.agents(wire).await,
+            Request::Credentials {} => {
+                self.report(wire, |core| Ok(Response::Credentials(Box::new(core.credentials())))).await
+            }
             Request::Reload {} => self.report(wire, move |core| Ok(Response::Reloaded(core.reload(Some(peer))?))).await,
             Request::Review { done } => {
                 self.report(wire, move |core| Ok(Response::Reviewed { uid: core.review(*done, peer)? })).await

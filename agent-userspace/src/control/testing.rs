@@ -17,6 +17,7 @@ use super::report::{
 };
 use super::server::{Limits, serve};
 use super::socket::ControlSocket;
+use crate::credential::map::CredentialMap;
 use crate::entry::{
     Attribution, Confidence, Delegator, Draft, Entry, Gap, Method, Principal, ProcessRef, Reason, ReasonKind,
     SessionId, Timestamp, Verdict,
@@ -200,6 +201,10 @@ impl Core for FakeCore {
             sessions: self.live.lock().unwrap().iter().copied().collect(),
             ..AgentItem::default()
         }]
+    }
+
+    fn credentials(&self) -> CredentialMap {
+        CredentialMap { items: Vec::new(), agents: Vec::new(), forgotten: 3 }
     }
 
     fn reload(&self, _: Option<Peer>) -> Result<ReloadReport, CoreError> {

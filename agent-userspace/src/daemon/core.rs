@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::command::{Asker, Command};
+use super::credentials::SharedLedger;
 use super::health::DaemonHealth;
 use super::judged::explain;
 use super::state::SharedView;
@@ -20,7 +21,8 @@ use crate::control::report::{
     TrailStatus,
 };
 use crate::control::{Answer, Core, CoreError, Entries, From, Peer, Question, RunRefused};
-use crate::entry::Entry;
+use crate::credential::map::CredentialMap;
+use crate::entry::{Entry, Timestamp};
 use crate::index::Search;
 use crate::metrics::{Registry, instruments};
 use crate::observation::{OBSERVATIONS, UNOBSERVED, blind_spots};
@@ -40,6 +42,7 @@ pub(super) struct Daemon {
     pub(super) view: SharedView,
     pub(super) state_dir: PathBuf,
     pub(super) config: ConfigSource,
+    pub(super) ledger: SharedLedger,
     pub(super) written: watch::Receiver<u64>,
     pub(super) export: Arc<Export>,
     pub(super) runtime: Handle,
@@ -181,6 +184,12 @@ impl Core for Daemon {
         items.sort_by(|a, b| a.agent.cmp(&b.agent));
         items.extend(view.found.items.iter().cloned().map(AgentItem::undeclared));
         items
+    }
+
+    fn credentials(&self) -> CredentialMap {
+        let config = Arc::clone(&self.view.lock().config);
+        let ledger = self.ledger.lock().clone();
+        CredentialMap::of(&config.credentials, &ledger, Timestamp::now(), |file| std::fs::metadata(file))
     }
 
     fn reload(&self, peer: Option<Peer>) -> Result<ReloadReport, CoreError> {

@@ -264,6 +264,7 @@ impl Pipeline {
         let environment = self.config.settings.sensor.environment.clone();
         let Some(mut compose) = self.compose(session, head, time, "process.exec") else { return };
         compose.exec(exec, number, &environment);
+        self.name_variables(&mut compose, head.process.tgid);
         let script = exec.interpreted.then(|| script(exec));
         let action = scope::Action::Exec {
             path: seen(&exec.path),
@@ -321,6 +322,7 @@ impl Pipeline {
     /// Looks where files lie and which are denied. A host on which one session alone lives has the mounts that it had before.
     pub(super) fn look_at_files(&mut self) {
         self.denied = DeniedFiles::of(&self.config);
+        self.credentials.look_at_files(&self.config);
         if self.attributor.sessions().count() <= 1 {
             self.mounts = HostMounts::now();
         }

@@ -16,6 +16,7 @@ mod clock;
 mod command;
 mod core;
 mod counted;
+mod credentials;
 mod discovering;
 mod drafts;
 mod exporting;
@@ -59,6 +60,7 @@ use tracing::{error, info, warn};
 
 use self::command::{Asker, Command, pair};
 use self::core::{Daemon, Reloads};
+use self::credentials::SharedLedger;
 use self::discovering::Discovery;
 use self::exporting::{Export, export_settings};
 use self::figures::Published;
@@ -230,6 +232,7 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
     let view = SharedView::new(Arc::clone(&config));
     let (beat, published) = (Beat::now(), Published::default());
     let health = DaemonHealth::observed(&metrics, published.clone(), view.clone(), beat.clone());
+    let ledger = SharedLedger::of(&paths.state_dir);
     let (hasher, integrity) = integrity::pair(&paths.state_dir, asker.clone(), view.clone());
     let mut pipeline = Pipeline::new(Parts {
         sensor,
@@ -237,6 +240,7 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
         trail,
         gate: Gatekeeper::new(settings.gate),
         redactor,
+        ledger: ledger.clone(),
         config: Arc::clone(&config),
         view: view.clone(),
         asked,
@@ -267,6 +271,7 @@ pub fn start(paths: &Paths) -> Result<Running, DaemonError> {
         view: view.clone(),
         state_dir: paths.state_dir.clone(),
         config: source,
+        ledger,
         written: written.clone(),
         export: Arc::clone(&export),
         runtime: runtime.handle().clone(),

@@ -15,6 +15,7 @@ use tracing::{error, warn};
 
 use super::clock::{Clock, boot_ns};
 use super::command::{Asked, Command};
+use super::credentials::{Credentials, SharedLedger};
 use super::figures::{Figures, LOST_UNDECODABLE, Published};
 use super::folding::Folding;
 use super::gatekeeper::Gatekeeper;
@@ -65,6 +66,8 @@ pub(super) struct Pipeline {
     /// What was found, and how often.
     pub(super) ledger: Ledger,
     pub(super) redactor: Redactor,
+    /// Who reads which credential.
+    pub(super) credentials: Credentials,
     /// How many of them, from the first on, have been redacted: those that the trail gave back.
     redacted: usize,
     /// What was drained for them.
@@ -116,6 +119,7 @@ pub(super) struct Parts {
     pub(super) trail: Trail,
     pub(super) gate: Gatekeeper,
     pub(super) redactor: Redactor,
+    pub(super) ledger: SharedLedger,
     pub(super) config: Arc<Config>,
     pub(super) view: SharedView,
     pub(super) asked: Asked,
@@ -150,6 +154,7 @@ impl Pipeline {
             drafts: Vec::new(),
             ledger: Ledger::default(),
             redactor: parts.redactor,
+            credentials: Credentials::of(&parts.state_dir, parts.ledger),
             redacted: 0,
             drained: None,
             armed_since: None,
@@ -232,6 +237,7 @@ impl Pipeline {
             self.flush_all();
             self.repeat_findings();
             self.recount();
+            self.look_at_declared_credentials();
         }
         self.reap(boot_ns().saturating_sub(nanoseconds(KEEP_ENDED)));
         self.forget_decisions();
@@ -347,6 +353,7 @@ impl Pipeline {
         self.flush_all();
         self.sweep_unannounced();
         self.recount();
+        self.look_at_declared_credentials();
         self.reap(now);
         self.renew_view();
         self.write();
@@ -378,10 +385,14 @@ impl Pipeline {
             session.tally.findings += u64::from(draft.event.starts_with("finding."));
         }
         let begins = (draft.event == "session.start").then(|| draft.clone());
+        let copy = self.concerns_credentials(session, &draft).then(|| draft.clone());
         self.drafts.push(draft);
         let seq = self.trail.last_seq() + self.drafts.len() as u64;
         if let Some(start) = begins {
             self.look_at_lineage(session, start, seq);
+        }
+        if let Some(draft) = copy {
+            self.look_at_credentials(session, &draft, seq);
         }
         seq
     }

@@ -9,6 +9,7 @@ pub mod ledger;
 
 use serde_json::{Map, Value};
 
+use crate::credential::found;
 use crate::entry::{Draft, Verdict};
 
 /// A kind of finding.
@@ -97,7 +98,20 @@ pub const REVIEW_OVERDUE: Finding = Finding {
 };
 
 /// Every finding there is.
-pub const FINDINGS: &[&Finding] = &[&DELEGATION, &UNDECLARED_AGENT, &AGENT_CHANGED, &LINEAGE_LOST, &REVIEW_OVERDUE];
+pub const FINDINGS: &[&Finding] = &[
+    &DELEGATION,
+    &UNDECLARED_AGENT,
+    &AGENT_CHANGED,
+    &LINEAGE_LOST,
+    &REVIEW_OVERDUE,
+    &found::OVERDUE,
+    &found::UNDECLARED,
+    &found::EXPOSED,
+    &found::NEW_READER,
+    &found::OLD_HANDLE,
+    &found::EXFILTRATION,
+    &found::LATERAL_MOVEMENT,
+];
 
 /// Something that was found.
 #[derive(Clone, Debug)]

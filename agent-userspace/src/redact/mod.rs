@@ -129,6 +129,13 @@ impl Redactor {
         }
     }
 
+    /// Takes the secrets out of a path that is told of elsewhere than in a draft.
+    pub fn path(&self, path: &mut String) {
+        if self.settings.enabled {
+            self.replace(path, Search::Patterns);
+        }
+    }
+
     /// Redacts an attribute. Returns how many pieces of it.
     fn value(&self, name: &str, value: &mut Value) -> u64 {
         match value {

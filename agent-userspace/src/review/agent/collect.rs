@@ -15,6 +15,7 @@ use super::report::{
     Review, UsedGrant, UsedThing,
 };
 use crate::config::{Config, Declaration};
+use crate::credential;
 use crate::entry::{Entry, Principal, Reason, SessionId, Timestamp, Verdict};
 use crate::review::gaps::{Missing, MissingPart};
 use crate::scope::grant::PRIVILEGES;
@@ -27,6 +28,8 @@ const MAX_NOT_GRANTED: usize = 1_000;
 const MAX_SESSIONS: usize = 10_000;
 /// Days of the activity: five years.
 const MAX_DAYS: usize = 1_830;
+/// Credentials that are told apart.
+const MAX_CREDENTIALS: usize = 1_000;
 /// Agents that delegated or were delegated to.
 const MAX_DELEGATIONS: usize = 1_000;
 
@@ -50,7 +53,7 @@ pub struct Reviewing<'a> {
     not_granted_left_out: u64,
     privileges: BTreeMap<&'static str, Uses>,
     resources: BTreeMap<String, Uses>,
-    credentials: Vec<Uses>,
+    credentials: BTreeMap<String, Uses>,
     findings: BTreeMap<String, Uses>,
     days: BTreeMap<String, Day>,
     sessions: BTreeSet<SessionId>,
@@ -77,7 +80,7 @@ impl<'a> Reviewing<'a> {
             not_granted_left_out: 0,
             privileges: BTreeMap::new(),
             resources: declaration.resources.iter().map(|one| (one.name.clone(), Uses::default())).collect(),
-            credentials: vec![Uses::default(); declaration.credentials.len()],
+            credentials: declaration.credentials.iter().map(|one| (one.name.clone(), Uses::default())).collect(),
             findings: BTreeMap::new(),
             days: BTreeMap::new(),
             sessions: BTreeSet::new(),
@@ -145,6 +148,7 @@ impl<'a> Reviewing<'a> {
                 self.resources.entry(name.to_owned()).or_default().add(entry);
             }
         }
+        self.add_credential(entry);
         self.add_day(entry);
     }
 
@@ -194,7 +198,7 @@ impl<'a> Reviewing<'a> {
             Reading::Action(recorded) => recorded,
         };
         if is_own {
-            self.add_things(&recorded, entry);
+            self.add_privilege(&recorded, entry);
         }
         let Some(agent) = &draft.agent else { return };
         let effective = self.config.effective(agent, &draft.delegation);
@@ -222,22 +226,19 @@ impl<'a> Reviewing<'a> {
         *why = reason.cloned();
     }
 
-    /// Privileges and credentials, whether granted or not.
-    fn add_things(&mut self, recorded: &Recorded, entry: &Entry) {
+    /// Privileges, whether granted or not.
+    fn add_privilege(&mut self, recorded: &Recorded, entry: &Entry) {
         if let Deed::Privilege(name) = &recorded.deed {
             self.privileges.entry(name).or_default().add(entry);
         }
-        if recorded.failed() {
-            return;
-        }
-        if let Deed::File { path, .. } = &recorded.deed {
-            for (credential, uses) in self.declaration.credentials.iter().zip(&mut self.credentials) {
-                let Some(rule) = &credential.file else { continue };
-                let mut patterns = [Some(&rule.pattern), rule.resolved.as_ref()].into_iter().flatten();
-                if patterns.any(|pattern| pattern.matches(&path.bytes)) {
-                    uses.add(entry);
-                }
-            }
+    }
+
+    /// Credentials, whether declared or not.
+    fn add_credential(&mut self, entry: &Entry) {
+        let name = entry.draft.attributes.get(credential::found::NAME).and_then(Value::as_str);
+        let Some(name) = name.filter(|_| entry.draft.event == "credential.read") else { return };
+        if self.credentials.len() < MAX_CREDENTIALS || self.credentials.contains_key(name) {
+            self.credentials.entry(name.to_owned()).or_default().add(entry);
         }
     }
 
@@ -315,15 +316,18 @@ impl<'a> Reviewing<'a> {
     }
 
     fn credentials(&self) -> Vec<CredentialUse> {
-        let pairs = self.declaration.credentials.iter().zip(&self.credentials);
-        pairs
-            .map(|(credential, uses)| CredentialUse {
-                name: credential.name.clone(),
-                file: credential.file.as_ref().map(|rule| rule.pattern.text().to_owned()),
-                rotate_every_seconds: credential.rotate_every.map(|every| every.as_secs()),
+        let of = |(name, uses): (&String, &Uses)| {
+            let declared = self.declaration.credentials.iter().find(|one| one.name == *name);
+            let files = declared.map(|one| one.file.iter().map(|rule| rule.pattern.text().to_owned()).collect());
+            CredentialUse {
+                name: name.clone(),
+                declared: declared.is_some(),
+                files: files.unwrap_or_default(),
+                rotate_every_seconds: declared.and_then(|one| one.rotate_every).map(|every| every.as_secs()),
                 uses: uses.clone(),
-            })
-            .collect()
+            }
+        };
+        self.credentials.iter().map(of).collect()
     }
 
     /// What nothing rested on; each grant with its uses; and what of that stands in the declaration itself.

@@ -76,16 +76,18 @@ pub struct ResourceUse {
     pub uses: Uses,
 }
 
-/// A declared credential.
+/// A credential: a declared one, or one that was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CredentialUse {
     /// What people call it.
     pub name: String,
-    /// The file that holds it, as declared.
-    pub file: Option<String>,
+    /// Whether the agent's declaration names it.
+    pub declared: bool,
+    /// The files that hold it, as declared.
+    pub files: Vec<String>,
     /// How often it must be changed, in seconds.
     pub rotate_every_seconds: Option<u64>,
-    /// How often and when it was opened.
+    /// How often and when it was read.
     #[serde(flatten)]
     pub uses: Uses,
 }
@@ -180,7 +182,7 @@ pub struct Review {
     pub privileges: Vec<PrivilegeUse>,
     /// Resources.
     pub resources: Vec<ResourceUse>,
-    /// Declared credentials.
+    /// Declared credentials, and others that were read.
     pub credentials: Vec<CredentialUse>,
     /// Delegations.
     pub delegations: Vec<DelegationUse>,

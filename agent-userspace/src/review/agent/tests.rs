@@ -40,7 +40,7 @@ address = ["10.0.0.5:5432"]
 
 [[credential]]
 name = "model key"
-file = "/srv/key"
+file = "/etc/passwd"
 rotate_every = "30d"
 "#;
 
@@ -137,10 +137,18 @@ fn what_was_done_without_a_grant_is_told_by_the_scope_in_force() {
 
 #[test]
 fn resources_credentials_privileges_and_findings_are_named() {
-    let (review, _) = reviewed(DECLARATION, &history());
+    let read = |seq, name: &str| {
+        let read = entry(seq, "credential.read").agent("demo", 1);
+        read.with("bailiwick.credential.name", json!(name)).build()
+    };
+    let mut entries = history();
+    entries.extend([read(90, "model key"), read(91, "ssh key")]);
+    let (review, _) = reviewed(DECLARATION, &entries);
     assert_eq!((review.resources[0].name.as_str(), review.resources[0].uses.count), ("orders database", 1));
     assert_eq!((review.credentials[0].name.as_str(), review.credentials[0].uses.count), ("model key", 1));
     assert_eq!(review.credentials[0].rotate_every_seconds, Some(30 * 86_400));
+    let other = &review.credentials[1];
+    assert_eq!((other.name.as_str(), other.declared, other.uses.count), ("ssh key", false, 1));
     assert_eq!((review.privileges[0].privilege.as_str(), review.privileges[0].granted), ("ptrace", true));
     assert_eq!((review.findings[0].event.as_str(), review.findings[0].uses.count), ("finding.delegation", 3));
 }

@@ -166,11 +166,11 @@ fn things(review: &Review) -> String {
         .credentials
         .iter()
         .map(|one| {
-            let file = Cell::code(one.file.as_deref().unwrap_or_default());
-            vec![Cell::text(&one.name), file, Cell::number(one.uses.count), last(&one.uses)]
+            let files = if one.declared { Cell::code(&one.files.join(", ")) } else { Cell::alarm("not declared") };
+            vec![Cell::text(&one.name), files, Cell::number(one.uses.count), last(&one.uses)]
         })
         .collect();
-    part("Credentials", &["Credential", "File", "Read", "Last"], &rows);
+    part("Credentials", &["Credential", "Files", "Read", "Last"], &rows);
     let rows: Vec<_> = review
         .findings
         .iter()
