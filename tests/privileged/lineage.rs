@@ -12,6 +12,8 @@ use bailiwick_tests::workload::Place;
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(60);
+/// Who an agent's parents are is read in /proc, while it lives.
+const LIVES: &str = "#!/bin/sh\nsleep 2\n";
 
 fn start_of(instance: &Instance) -> Value {
     let starts = || instance.synced_trail().event("session.start").agent("a");
@@ -25,7 +27,7 @@ fn who_called_su_is_known_though_the_agent_runs_as_another_and_in_a_session_of_i
         return;
     }
     let place = Place::new();
-    let script = place.script("agent", "#!/bin/sh\nexit 0\n");
+    let script = place.script("agent", LIVES);
     let instance = Instance::start(&[Declaration::new("a").script(&script)]);
     let line = format!("setsid -w {}", script.display());
     bounded::run(Command::new("su").args(["-s", "/bin/sh", "nobody", "-c", &line]), SOON).success();
@@ -42,7 +44,7 @@ fn it_is_lost_at_a_multiplexers_server_that_nobody_is_attached_to() {
         return;
     }
     let place = Place::new();
-    let script = place.script("agent", "#!/bin/sh\nexit 0\n");
+    let script = place.script("agent", LIVES);
     let instance = Instance::start(&[Declaration::new("a").script(&script)]);
     let socket = place.join("tmux");
     let tmux = |arguments: &[&str]| {
@@ -51,7 +53,8 @@ fn it_is_lost_at_a_multiplexers_server_that_nobody_is_attached_to() {
     };
     tmux(&["new-session", "-d", "-s", "t", "sleep 60"]).success();
     let server: u32 = tmux(&["display-message", "-p", "#{pid}"]).success().stdout.trim().parse().unwrap();
-    tmux(&["new-window", script.to_str().unwrap()]).success();
+    // The client that opens the window is attached for a moment; the agent begins when it has gone.
+    tmux(&["new-window", &format!("sleep 1; exec {}", script.display())]).success();
     let start = start_of(&instance);
     let found = instance.synced_trail().event("finding.lineage_lost").only().clone();
     tmux(&["kill-server"]);
