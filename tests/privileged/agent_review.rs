@@ -112,7 +112,7 @@ fn what_was_not_put_into_force_cannot_be_accepted() {
 }
 
 #[test]
-fn the_page_is_whole_and_a_browser_shows_its_charts() {
+fn the_page_has_its_charts_and_what_is_read_offline_is_the_same() {
     if !require(&[Tier2]) {
         return;
     }
