@@ -1,6 +1,7 @@
 //! A file system of a test's own that can be full.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -22,17 +23,19 @@ impl Tmpfs {
         Self(path)
     }
 
-    /// Leaves so many bytes free, and gives the file that takes up the rest.
+    /// Leaves so many bytes free, or fewer where others write meanwhile, and gives the file that takes up the rest.
     ///
     /// # Panics
     ///
-    /// If it cannot be written.
+    /// If it cannot be written for another reason than that nothing is left.
     pub fn fill(&self, leave: u64) -> PathBuf {
         let free = rustix::fs::statvfs(&self.0).unwrap();
         let filler = self.0.join("filler");
         let len = (free.f_bavail * free.f_frsize).saturating_sub(leave);
-        fs::write(&filler, vec![1; usize::try_from(len).unwrap()]).unwrap();
-        filler
+        match fs::write(&filler, vec![1; usize::try_from(len).unwrap()]) {
+            Err(error) if error.kind() != ErrorKind::StorageFull => panic!("the disk is not filled: {error}"),
+            Ok(()) | Err(_) => filler,
+        }
     }
 }
 

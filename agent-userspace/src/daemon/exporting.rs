@@ -111,8 +111,8 @@ impl Export {
     }
 
     /// Ends the exporters, with what time they have to send the rest.
-    pub(super) async fn stop(self, within: Duration) {
-        if let Some((exporters, _)) = self.exporters {
+    pub(super) async fn stop(&self, within: Duration) {
+        if let Some((exporters, _)) = &self.exporters {
             exporters.stop(within).await;
         }
     }

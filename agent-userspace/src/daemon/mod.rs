@@ -386,11 +386,7 @@ impl Running {
         if self.integrity.join().is_err() {
             error!("the thread that hashes agents has panicked");
         }
-        drop(self.core);
-        // A client that still asks keeps it: then the exporters end with the runtime.
-        if let Some(export) = Arc::into_inner(self.export) {
-            self.runtime.block_on(export.stop(STOP_WITHIN));
-        }
+        self.runtime.block_on(self.export.stop(STOP_WITHIN));
         self.runtime.shutdown_timeout(STOP_WITHIN);
     }
 }

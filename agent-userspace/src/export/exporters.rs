@@ -8,7 +8,7 @@ use opentelemetry::KeyValue;
 use opentelemetry_proto::transform::common::tonic::Attributes;
 use serde::Serialize;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -106,7 +106,7 @@ pub struct Exporters {
     durable: watch::Receiver<u64>,
     wanted: watch::Sender<u64>,
     stop: watch::Sender<bool>,
-    workers: JoinSet<()>,
+    workers: Mutex<JoinSet<()>>,
 }
 
 impl Exporters {
@@ -162,7 +162,7 @@ impl Exporters {
             let (own, interval, wanted) = (Arc::clone(own), settings.metrics_interval.0, wanted.subscribe());
             workers.spawn_on(Sums { place, delivery, own, interval, wanted }.run(), runtime);
         }
-        Ok(Self { streams, durable, wanted, stop, workers })
+        Ok(Self { streams, durable, wanted, stop, workers: Mutex::new(workers) })
     }
 
     /// How far each signal of each target is.
@@ -199,9 +199,10 @@ impl Exporters {
     }
 
     /// Lets each signal end the request it is at and keep its place; what takes longer is broken off and sent again.
-    pub async fn stop(mut self, within: Duration) {
+    pub async fn stop(&self, within: Duration) {
         self.stop.send_replace(true);
-        let ending = async { while self.workers.join_next().await.is_some() {} };
+        let mut workers = self.workers.lock().await;
+        let ending = async { while workers.join_next().await.is_some() {} };
         if tokio::time::timeout(within, ending).await.is_err() {
             tracing::warn!("the export was broken off: what was not acknowledged is sent after the next start");
         }
